@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prm_backend.errors import Cancelled
+from prm_backend.grading import MAX_ANSWER_CHARS, Grader, GradingError, Verdict, final_answer_of
+from prm_backend.types import Progress
+
+CORRECT, INCORRECT, UNKNOWN = Verdict.CORRECT, Verdict.INCORRECT, Verdict.UNKNOWN
+HANGS = ("9^{9^{9^{9}}}", "5")  # no interpreter lock, no signal handler gets through this
+
+
+@pytest.fixture(scope="module")
+def grader() -> Iterator[Grader]:
+    with Grader(limit_s=2.0) as grader:
+        yield grader
+
+
+@pytest.fixture
+def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object, **_options: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+
+
+@pytest.mark.parametrize(
+    ("step", "answer"),
+    [
+        ("So one pencil costs 29.\n\n# Answer\n\n29", "29"),
+        ("The answer is 3, or \\boxed{4}.\n\n# Answer\n\n5", "5"),
+        ("# Answer\n\n5\n\nNo, wait.\n\n# Answer\n\n\\frac{1}{2}\n", "\\frac{1}{2}"),
+        ("First \\boxed{1}, but the answer is 3: \\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
+        ("\\boxed{1 \\text{ or } \\sqrt{2}} it is.", "1 \\text{ or } \\sqrt{2}"),
+        ("The answer is 6. So the answer is $x = 7$. Done, 8 steps.", "x = 7"),
+        ("**Answer: 3.5**", "3.5"),
+        ("The final answer is \\(\\frac{3}{4}\\).", "\\frac{3}{4}"),
+        ("So the answer is (B).", "(B)"),
+        ("He pays 3 times $1,200.50.", "1,200.50"),
+        ("10-3 = 7 and then -12", "-12"),
+        ("It takes 2+1=<<2+1=3>>3 bolts", "3"),
+        ("\\boxed{never closed, 4", "4"),
+        ("# Answer\n\n", None),
+        ("We do not know.", None),
+        ("", None),
+    ],
+)
+def test_the_final_answer_is_taken_from_the_clearest_statement(step: str, answer: str | None) -> None:
+    assert final_answer_of(step) == answer
+
+
+@given(st.text(alphabet="\\boxed{}# Answer is:$1.,-\n", max_size=200))
+def test_every_text_has_a_final_answer_that_is_part_of_it_or_none(step: str) -> None:
+    answer = final_answer_of(step)
+    assert answer is None or (answer != "" and answer in step)
+
+
+def test_a_huge_step_is_read_quickly() -> None:
+    started = time.perf_counter()
+    for step in ("{" * 10**6, "answer is " * 10**5, "\\boxed{" * 10**5, "1," * 10**6, "\n" * 10**6):
+        final_answer_of(step)
+    assert time.perf_counter() - started < 2
+
+
+@pytest.mark.usefixtures("no_process")
+@pytest.mark.parametrize(
+    ("reference", "answer", "verdict"),
+    [
+        ("29", "29", CORRECT),
+        ("29", "30", INCORRECT),
+        ("29", " $29$. ", CORRECT),
+        ("1,000", "1000.00", CORRECT),
+        ("40,\\!000", "40000", CORRECT),
+        ("\\dfrac{3}{4}", "0.75", CORRECT),
+        ("-\\frac{1}{2}", "-1/2", CORRECT),
+        ("\\text{Tuesday}", "Tuesday", CORRECT),
+        ("\\left( 1, 2 \\right)", "(1,2)", CORRECT),
+        ("\\boxed{5}", "5", CORRECT),
+        ("5", "", UNKNOWN),
+        ("", "", UNKNOWN),
+        (" ", " ", UNKNOWN),
+        ("5", "1" * (MAX_ANSWER_CHARS + 1), UNKNOWN),
+        ("5", "x" * 10**6, UNKNOWN),
+        ("x" * 10**6, "x" * 10**6, CORRECT),
+    ],
+)
+def test_equal_text_and_plain_numbers_need_no_computer_algebra(reference: str, answer: str, verdict: Verdict) -> None:
+    assert Grader().grade(reference, answer) is verdict
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "verdict"),
+    [
+        ("1+2\\sqrt{3}", "2\\sqrt{3} + 1", CORRECT),
+        ("x^2+2x+1", "(x+1)^2", CORRECT),
+        ("8, 3, 1", "1, 3, 8", CORRECT),
+        ("29", "x = 29", CORRECT),
+        ("29", "29 cents", CORRECT),
+        ("3R^2", "a^2 + b^2 + c^2 - 12R^2", INCORRECT),
+        ("[0,1)", "(0,1)", INCORRECT),
+        ("5", "\\infty", INCORRECT),
+        ("D", "B", INCORRECT),
+        ("] }", "}", UNKNOWN),
+        ("5", "3/0", INCORRECT),
+    ],
+)
+def test_other_forms_of_the_same_answer_are_told_by_computer_algebra(
+    grader: Grader, reference: str, answer: str, verdict: Verdict
+) -> None:
+    assert grader.grade(reference, answer) is verdict
+
+
+def test_hostile_answers_are_not_correct_and_nothing_in_them_runs(grader: Grader, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    hostile = [
+        "9**9**9**9",
+        f"__import__('os').system('touch {trace}')",
+        f"\\text{{__import__('os').system('touch {trace}')}}",
+        f"exec(\"open('{trace}','w')\")",
+        "().__class__.__bases__[0].__subclasses__()",
+        "{" * 200 + "}" * 200,
+        "\\frac{" * 100,
+        "\\begin{pmatrix}",
+        "\ud800",
+        "a\nb\r\nc",
+        '"]\n["5", "5"]',
+    ]
+    started = time.monotonic()
+    assert CORRECT not in grader.grade_many([("5", answer) for answer in hostile])
+    assert time.monotonic() - started < 3 * len(hostile)
+    assert not trace.exists()
+    assert grader.grade("5", "x = 5") is CORRECT
+
+
+def test_an_answer_that_never_ends_is_unknown_in_time_and_the_next_one_is_graded() -> None:
+    with Grader(limit_s=0.5) as grader:
+        grader.grade("5", "x = 5")  # the clock runs without the start
+        started = time.monotonic()
+        assert grader.grade(*HANGS) is UNKNOWN
+        assert time.monotonic() - started < 2
+        assert grader.grade("5", "y = 5") is CORRECT
+
+
+def test_threads_may_share_a_grader(grader: Grader) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        verdicts = pool.map(lambda n: grader.grade(str(n), f"x = {n - n % 2}"), range(12))
+    assert list(verdicts) == [CORRECT, INCORRECT] * 6
+
+
+def test_a_worker_killed_from_outside_is_replaced(grader: Grader) -> None:
+    grader.grade("5", "x = 5")
+    assert grader._process is not None
+    grader._process.kill()
+    grader._process.wait()
+    assert grader.grade("5", "x = 5") is CORRECT
+
+
+def test_equal_pairs_are_graded_once_and_progress_may_cancel(grader: Grader, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def ask(_reference: str, answer: str) -> Verdict:
+        asked.append(answer)
+        return CORRECT
+
+    monkeypatch.setattr(grader, "_ask", ask)
+    seen: list[Progress] = []
+    assert grader.grade_many([("5", "x = 5")] * 3 + [("5", "6")], seen.append) == [CORRECT] * 3 + [INCORRECT]
+    assert asked == ["x = 5"]
+    assert [(p.done, p.total) for p in seen] == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
+
+    def cancel(progress: Progress) -> None:
+        if progress.done == 1:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        grader.grade_many([("5", "5")] * 3, cancel)
+
+
+def test_a_process_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(GradingError, match="did not start"):
+        Grader().grade("5", "x = 5")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads /proc")
+def test_the_process_inherits_no_sockets_and_no_secrets_and_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_PASSWORD", "hunter2")
+    with socket.socket() as listening, Grader(memory_bytes=1 << 30) as grader:
+        listening.bind(("127.0.0.1", 0))
+        listening.set_inheritable(True)
+        grader.grade("5", "x = 5")
+        assert grader._process is not None
+        process = Path(f"/proc/{grader._process.pid}")
+        assert not [fd for fd in (process / "fd").iterdir() if "socket:" in os.readlink(fd)]
+        assert b"hunter2" not in (process / "environ").read_bytes()
+        limits = {line[:26].strip(): line[26:].split() for line in (process / "limits").read_text().splitlines()}
+        assert limits["Max address space"][:2] == [str(1 << 30)] * 2
+        assert limits["Max file size"][:2] == ["0", "0"]
+        assert int(limits["Max cpu time"][0]) < 60
+
+
+def _grade_in_child(verdicts: SimpleQueue[str]) -> None:
+    with Grader() as grader:
+        verdicts.put(grader.grade("5", "x = 5"))
+
+
+def test_a_daemonic_process_may_grade_as_celery_workers_are() -> None:
+    spawn = multiprocessing.get_context("spawn")
+    verdicts: SimpleQueue[str] = spawn.SimpleQueue()
+    child = spawn.Process(target=_grade_in_child, args=(verdicts,), daemon=True)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    assert verdicts.get() == CORRECT
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_the_process_dies_with_its_parent_even_in_the_middle_of_an_answer() -> None:
+    program = (
+        "import os, signal, threading\n"
+        "from prm_backend.grading import Grader\n"
+        "grader = Grader(limit_s=1.0)\n"
+        "grader.grade('5', 'x = 5')\n"
+        "print(grader._process.pid, flush=True)\n"
+        "threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGKILL)).start()\n"
+        f"grader.grade(*{HANGS!r})\n"
+    )
+    root = str(Path(__file__).parents[2])
+    parent = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root, check=False)
+    stat = Path(f"/proc/{int(parent.stdout)}/stat")
+    deadline = time.monotonic() + 15
+    while _alive(stat):
+        assert time.monotonic() < deadline, "the grading process outlived its parent"
+        time.sleep(0.1)
+
+
+def _alive(stat: Path) -> bool:
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
