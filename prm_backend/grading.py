@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterable
 from enum import StrEnum
 from fractions import Fraction
+from importlib import import_module
 from types import TracebackType
 
 from prm_backend.errors import PrmError
@@ -240,7 +241,7 @@ def _serve(limit_s: float, memory_bytes: int) -> None:
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the parser prints what it stumbles over
     try:
-        import math_verify
+        import_module("math_verify")  # slow to load, so before any clock runs
     except ImportError as error:
         print(error, file=replies)
         return
