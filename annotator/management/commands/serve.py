@@ -173,7 +173,8 @@ def prepare(supervisor: Supervisor, *, demo: bool) -> None:
         if not file.exists() or file.read_text() != fingerprint:
             run_command(supervisor, "collectstatic", "--noinput")
             file.write_text(fingerprint)
-        if demo and not Campaign.objects.exists():
+        # A demo in draft is one whose making was cut short.
+        if demo and not Campaign.objects.exclude(slug="demo", status=Campaign.Status.DRAFT).exists():
             run_command(supervisor, "create_demo")
     except DatabaseError as error:
         raise CommandError(f"The database cannot be used: {error}") from None
@@ -229,4 +230,4 @@ def welcome(supervisor: Supervisor, listener: socket.socket) -> None:
     logins = settings.DATA_DIR / "demo_logins.txt"
     if logins.exists():
         for line in logins.read_text().splitlines():
-            supervisor.say(line)
+            supervisor.say(f"demo login: {line}")
