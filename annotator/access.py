@@ -1,0 +1,102 @@
+"""The only way to fetch an object on behalf of a user. What a person may not know of looks like what does not exist;
+what their role may not do, in a campaign they belong to, is `Forbidden`."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+from uuid import UUID
+
+from django.db.models import Model, QuerySet
+from django.http import Http404
+
+from annotator.errors import Forbidden
+from annotator.models import (
+    Assignment,
+    Campaign,
+    Checkpoint,
+    DatasetVersion,
+    Generation,
+    ImportRun,
+    Job,
+    Membership,
+    QueueItem,
+    User,
+)
+
+Role = Membership.Role
+M = TypeVar("M", bound=Model)
+
+
+def access_membership(user: User, slug: str, *roles: Membership.Role) -> Membership:
+    """The user's membership of a campaign, if its role is one of `roles` (any, when none is given)."""
+    try:
+        membership = Membership.objects.select_related("campaign", "user").get(campaign__slug=slug, user=user)
+    except Membership.DoesNotExist:
+        raise Http404("No such campaign.") from None
+    if roles and membership.role not in roles:
+        raise Forbidden("wrong_role", f"This is for {' and '.join(f'{role.label.lower()}s' for role in roles)}.")
+    return membership
+
+
+def access_campaign_to_label(user: User, slug: str) -> Membership:
+    membership = access_membership(user, slug, Role.LABELER, Role.MANAGER)
+    if not membership.may_label:
+        raise Forbidden("paused", membership.pause_reason or "Your work on this campaign is paused.")
+    return membership
+
+
+def access_campaign_to_manage(user: User, slug: str) -> Campaign:
+    return access_membership(user, slug, Role.MANAGER).campaign
+
+
+def access_campaign_to_research(user: User, slug: str) -> Campaign:
+    return access_membership(user, slug, Role.RESEARCHER, Role.MANAGER).campaign
+
+
+def access_assignment(user: User, assignment_id: UUID) -> Assignment:
+    """One's own assignment only, whatever one's role."""
+    try:
+        return Assignment.objects.select_related("membership", "campaign", "item").get(
+            pk=assignment_id, membership__user=user
+        )
+    except Assignment.DoesNotExist:
+        raise Http404("No such assignment.") from None
+
+
+def _of_campaign(rows: QuerySet[M], campaign: Campaign, **key: object) -> M:
+    row = rows.filter(campaign=campaign, **key).first()
+    if row is None:
+        raise Http404("No such thing in this campaign.")
+    return row
+
+
+def access_job(user: User, slug: str, pk: int) -> Job:
+    return _of_campaign(Job.objects.all(), access_campaign_to_manage(user, slug), pk=pk)
+
+
+def access_import(user: User, slug: str, pk: int) -> ImportRun:
+    return _of_campaign(ImportRun.objects.all(), access_campaign_to_manage(user, slug), pk=pk)
+
+
+def access_generation(user: User, slug: str, number: int) -> Generation:
+    return _of_campaign(
+        Generation.objects.select_related("checkpoint", "campaign"),
+        access_campaign_to_manage(user, slug),
+        number=number,
+    )
+
+
+def access_queue_item(user: User, slug: str, pk: int) -> QueueItem:
+    return _of_campaign(
+        QueueItem.objects.select_related("solution__problem", "generation__checkpoint"),
+        access_campaign_to_manage(user, slug),
+        pk=pk,
+    )
+
+
+def access_checkpoint(user: User, slug: str, number: int) -> Checkpoint:
+    return _of_campaign(Checkpoint.objects.all(), access_campaign_to_manage(user, slug), number=number)
+
+
+def access_dataset_version(user: User, slug: str, number: int) -> DatasetVersion:
+    return _of_campaign(DatasetVersion.objects.all(), access_campaign_to_research(user, slug), number=number)

@@ -1,0 +1,375 @@
+"""Records of a file become rows, a chunk in a transaction; nobody sees them before their import run is done.
+
+Identity is by content: a problem by its text and references, a solution by its problem and steps. A repeated solution
+is stored once, and its rows add labelings.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import transaction
+
+from annotator.models import (
+    Campaign,
+    Completion,
+    GoldLabel,
+    ImportRun,
+    Labeling,
+    LabelingStep,
+    Problem,
+    Rating,
+    Solution,
+)
+from prm_backend.formats import prm800k_line
+from prm_backend.types import (
+    FinishReason,
+    HumanCompletion,
+    LabeledStep,
+    LabelingRecord,
+    RatedCompletion,
+    SolutionRecord,
+    StepLabel,
+    problem_key,
+    split_of_problem,
+)
+
+VALUE_OF_LABEL: dict[StepLabel, int | None] = {
+    StepLabel.BAD: -1,
+    StepLabel.NEUTRAL: 0,
+    StepLabel.GOOD: 1,
+    StepLabel.NOT_BAD: None,
+}
+VERDICT_OF_SOURCE = {
+    True: Solution.Verdict.CORRECT,
+    False: Solution.Verdict.INCORRECT,
+    None: Solution.Verdict.UNKNOWN,
+}
+
+
+def digest_of(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def problem_digest(record: SolutionRecord) -> str:
+    return digest_of(record.problem, record.reference_answer, record.reference_solution)
+
+
+def solution_digest(record: SolutionRecord) -> str:
+    """Phase 1 has no ready solution: there the tree that the labeler saw is the solution."""
+    if record.phase == 1 and record.labeling:
+        seen = [
+            [
+                [completion.text for completion in step.completions or ()],
+                step.human_completion and step.human_completion.text,
+            ]
+            for step in record.labeling.steps
+        ]
+        return digest_of(1, problem_digest(record), seen)
+    return digest_of(2, problem_digest(record), record.steps)
+
+
+def seeded_draw(campaign: Campaign, digest: str) -> float:
+    """A number in [0, 1) that depends on the campaign and the solution alone: the order of all random draws."""
+    return int(hashlib.sha256(f"{campaign.slug}:{digest}".encode()).hexdigest()[:13], 16) / 16**13
+
+
+@dataclass
+class ChunkWriter:
+    """Writes chunks of records for one import run and counts what it made."""
+
+    run: ImportRun
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @transaction.atomic
+    def write(self, records: Sequence[SolutionRecord]) -> list[tuple[SolutionRecord, Solution]]:
+        problems = self._problems(records)
+        solutions = self._solutions(records, problems)
+        pairs = [(record, solutions[solution_digest(record)]) for record in records]
+        self.counts["rows"] += len(records)
+        if self.run.labels == ImportRun.Labels.LABELINGS:
+            for record, solution in pairs:
+                self._labeling(record, solution)
+        elif self.run.labels == ImportRun.Labels.GOLD:
+            self._gold(pairs)
+        return pairs
+
+    def _problems(self, records: Iterable[SolutionRecord]) -> dict[str, Problem]:
+        wanted = {problem_digest(record): record for record in records}
+        found = {
+            problem.digest: problem
+            for problem in Problem.objects.filter(campaign=self.run.campaign, digest__in=list(wanted))
+        }
+        new = [
+            Problem(
+                campaign=self.run.campaign,
+                import_run=self.run,
+                digest=digest,
+                text=record.problem,
+                text_key=problem_key(record.problem),
+                reference_answer=record.reference_answer,
+                reference_solution=record.reference_solution,
+                split=split_of_problem(record.problem),
+            )
+            for digest, record in wanted.items()
+            if digest not in found
+        ]
+        self.counts["problems"] += len(new)
+        return found | {problem.digest: problem for problem in Problem.objects.bulk_create(new)}
+
+    def _solutions(self, records: Sequence[SolutionRecord], problems: dict[str, Problem]) -> dict[str, Solution]:
+        wanted: dict[str, SolutionRecord] = {}
+        for record in records:
+            wanted.setdefault(solution_digest(record), record)
+        found = {
+            solution.digest: solution
+            for solution in Solution.objects.filter(campaign=self.run.campaign, digest__in=list(wanted))
+        }
+        new = [
+            self._new_solution(digest, record, problems[problem_digest(record)])
+            for digest, record in wanted.items()
+            if digest not in found
+        ]
+        made = Solution.objects.bulk_create(new)
+        self._paths([(solution, wanted[solution.digest].steps) for solution in made])
+        self.counts["solutions"] += len(made)
+        self.counts["repeats"] += len(records) - len(made)
+        return found | {solution.digest: solution for solution in made}
+
+    def _new_solution(self, digest: str, record: SolutionRecord, problem: Problem) -> Solution:
+        return Solution(
+            campaign=self.run.campaign,
+            problem=problem,
+            import_run=self.run,
+            digest=digest,
+            phase=record.phase,
+            split=problem.split,
+            draw=seeded_draw(self.run.campaign, digest),
+            external_id=(record.external_id or "")[:200],
+            generator=(record.generator or "")[:200],
+            step_count=len(record.steps),
+            final_answer=record.final_answer,
+            source_verdict=VERDICT_OF_SOURCE[record.final_answer_correct],
+        )
+
+    def _paths(self, solutions: Sequence[tuple[Solution, Sequence[str]]]) -> None:
+        """The ready solutions' steps, one depth at a time, since each step points to the one before it."""
+        parents: dict[int, Completion] = {}
+        depth = 0
+        while level := [(solution, steps[depth]) for solution, steps in solutions if depth < len(steps)]:
+            made = Completion.objects.bulk_create(
+                Completion(
+                    solution=solution, parent=parents.get(solution.pk), step_index=depth, completion_index=0, text=text
+                )
+                for solution, text in level
+            )
+            parents = {completion.solution_id: completion for completion in made}
+            depth += 1
+
+    def _labeling(self, record: SolutionRecord, solution: Solution) -> None:
+        labeling = record.labeling or labeling_of_step_labels(record, at=self.run.created_at)
+        if labeling is None:
+            return
+        wire = prm800k_line(record) if record.labeling else [record.external_id, record.step_labels]
+        digest = digest_of(solution.digest, wire)
+        if Labeling.objects.filter(campaign=self.run.campaign, digest=digest).exists():
+            return
+        row = Labeling.objects.create(
+            campaign=self.run.campaign,
+            solution=solution,
+            import_run=self.run,
+            state=Labeling.State.SUBMITTED,
+            finish_reason=labeling.finish_reason,
+            wall_ms=labeling.total_time,
+            source_labeler=labeling.labeler,
+            source_timestamp=labeling.timestamp,
+            generation_number=labeling.generation,
+            is_quality_control=labeling.is_quality_control_question,
+            is_initial_screening=labeling.is_initial_screening_question,
+            verifier_score=record.verifier_score,
+            question_keys=list(record.question_keys) or None,
+            digest=digest,
+        )
+        TreeWriter(row, solution).write(labeling.steps, record.step_labels)
+        self.counts["labelings"] += 1
+
+    def _gold(self, pairs: Sequence[tuple[SolutionRecord, Solution]]) -> None:
+        for record, solution in pairs:
+            labels = oracle_labels(record)
+            path = Completion.objects.filter(solution=solution, completion_index=0).order_by("step_index")
+            gold = [
+                GoldLabel(
+                    campaign=self.run.campaign,
+                    completion=completion,
+                    import_run=self.run,
+                    value=VALUE_OF_LABEL[label],
+                    not_bad=label == StepLabel.NOT_BAD,
+                )
+                for completion, label in zip(path, labels, strict=False)
+                if label is not None
+            ]
+            before = GoldLabel.objects.filter(completion__solution=solution).count()
+            GoldLabel.objects.bulk_create(gold, ignore_conflicts=True)
+            self.counts["gold_labels"] += GoldLabel.objects.filter(completion__solution=solution).count() - before
+
+
+@dataclass
+class TreeWriter:
+    """Lays one imported labeling over the tree of its solution: known completions are found, new ones added."""
+
+    labeling: Labeling
+    solution: Solution
+    ratings: list[Rating] = field(default_factory=list)
+    path: list[LabelingStep] = field(default_factory=list)
+
+    def write(self, steps: Sequence[LabeledStep], step_labels: Sequence[StepLabel | None] | None) -> None:
+        tree: dict[int | None, list[Completion]] = {}
+        for completion in Completion.objects.filter(solution=self.solution).order_by("step_index", "completion_index"):
+            tree.setdefault(completion.parent_id, []).append(completion)
+        parent: Completion | None = None
+        for index, step in enumerate(steps):
+            siblings = tree.setdefault(parent.pk if parent else None, [])
+            not_bad = bool(step_labels and step_labels[index] == StepLabel.NOT_BAD)
+            parent = self._step(index, step, parent, siblings, not_bad=not_bad) or parent
+        Rating.objects.bulk_create(self.ratings)
+        LabelingStep.objects.bulk_create(self.path)
+
+    def _step(
+        self, index: int, step: LabeledStep, parent: Completion | None, siblings: list[Completion], *, not_bad: bool
+    ) -> Completion | None:
+        free = list(siblings)
+        shown = []
+        for position, completion in enumerate(step.completions or ()):
+            place = self._place(index, parent, siblings, free, completion.text, Completion.Source.MODEL)
+            shown.append(place)
+            self._rate(index, place, position, completion.rating, completion.flagged, not_bad=not_bad)
+        written = None
+        if step.human_completion:
+            human = step.human_completion
+            written = self._place(index, parent, siblings, free, human.text, Completion.Source.HUMAN)
+            self._rate(index, written, len(shown), human.rating, human.flagged)
+        chosen = shown[step.chosen_completion] if step.chosen_completion is not None else None
+        self.path.append(
+            LabelingStep(
+                labeling=self.labeling,
+                step_index=index,
+                chosen=chosen,
+                human=written,
+                human_record=_unusual(step.human_completion),
+                pending=step.completions is None,
+            )
+        )
+        return written or chosen
+
+    def _place(
+        self,
+        index: int,
+        parent: Completion | None,
+        siblings: list[Completion],
+        free: list[Completion],
+        text: str,
+        source: Completion.Source,
+    ) -> Completion:
+        """The first sibling of this text not yet used at this step, else a new one."""
+        for known in free:
+            if known.text == text and known.source == source:
+                free.remove(known)
+                return known
+        # Index 0 is the ready solution's own step (phase 2), so a branch beside it starts at 1.
+        beside = self.solution.phase == 2 and not any(sibling.completion_index == 0 for sibling in siblings)
+        made = Completion.objects.create(
+            solution=self.solution,
+            parent=parent,
+            step_index=index,
+            completion_index=len(siblings) + beside,
+            text=text,
+            source=source,
+        )
+        siblings.append(made)
+        return made
+
+    def _rate(
+        self,
+        index: int,
+        completion: Completion,
+        position: int,
+        value: int | None,
+        flagged: bool | None,
+        *,
+        not_bad: bool = False,
+    ) -> None:
+        self.ratings.append(
+            Rating(
+                labeling=self.labeling,
+                completion=completion,
+                step_index=index,
+                position=position,
+                value=value,
+                not_bad=not_bad,
+                flagged=flagged,
+            )
+        )
+
+
+def labeling_of_step_labels(record: SolutionRecord, *, at: datetime.datetime) -> LabelingRecord | None:
+    """A labeling from bare step labels, up to the last judged step; None where nothing was judged by a person. The
+    source names neither labeler nor time, so it gets the import's."""
+    labels = record.step_labels or ()
+    judged = [index for index, label in enumerate(labels) if label is not None]
+    if not judged:
+        return None
+    found_error = StepLabel.BAD in labels
+    complete = len(judged) == len(labels)
+    reason = FinishReason.FOUND_ERROR if found_error else FinishReason.SOLUTION if complete else FinishReason.GIVE_UP
+    steps = tuple(
+        LabeledStep(
+            completions=(RatedCompletion(text=record.steps[index], rating=_rating(labels[index])),),
+            chosen_completion=None if labels[index] == StepLabel.BAD else 0,
+        )
+        for index in range(judged[-1] + 1)
+    )
+    return LabelingRecord(
+        labeler="imported",
+        timestamp=at.replace(tzinfo=None).isoformat(timespec="microseconds"),
+        generation=None,
+        is_quality_control_question=False,
+        is_initial_screening_question=False,
+        steps=steps,
+        total_time=0,
+        finish_reason=reason,
+    )
+
+
+def _unusual(human: HumanCompletion | None) -> dict[str, Any] | None:
+    """What a written step carries beyond text, rating and flag, where it is not what PRM800K usually writes."""
+    usual = HumanCompletion(text="")
+    if human is None or (human.source, human.corrected_rating, human.keys) == (
+        usual.source,
+        usual.corrected_rating,
+        usual.keys,
+    ):
+        return None
+    return {"source": human.source, "corrected_rating": human.corrected_rating, "keys": list(human.keys)}
+
+
+def _rating(label: StepLabel | None) -> int | None:
+    return VALUE_OF_LABEL[label] if label else None
+
+
+def oracle_labels(record: SolutionRecord) -> list[StepLabel | None]:
+    """The file's step labels, whatever form they came in."""
+    return list(record.step_labels or labels_of_labeling(record))
+
+
+def labels_of_labeling(record: SolutionRecord) -> list[StepLabel | None]:
+    """The step labels of the ready solution in a PRM800K record: the first completion of each step is its step."""
+    of_value: dict[Any, StepLabel] = {-1: StepLabel.BAD, 0: StepLabel.NEUTRAL, 1: StepLabel.GOOD}
+    if record.labeling is None or record.phase == 1:
+        return []
+    return [of_value.get(step.completions[0].rating) if step.completions else None for step in record.labeling.steps]

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import IntegrityError, transaction
+from django.utils.crypto import get_random_string
+
+from annotator.actions.audit import record
+from annotator.errors import Conflict, Invalid
+from annotator.models import Campaign, Membership, User
+
+# No look-alikes: a one-time password is read aloud and typed once.
+ONE_TIME_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+
+
+def one_time_password() -> str:
+    return "-".join(get_random_string(4, ONE_TIME_ALPHABET) for _ in range(4))
+
+
+@transaction.atomic
+def create_user(*, username: str, email: str, password: str, must_change_password: bool = False) -> User:
+    """Create a person. Raises `Invalid` on a bad e-mail or weak password, `Conflict` on a name or e-mail in use."""
+    try:
+        validate_email(email)
+        User.username_validator(username)
+        if not must_change_password:
+            validate_password(password, User(username=username, email=email))
+    except ValidationError as error:
+        raise Invalid("bad_person", " ".join(error.messages)) from error
+    try:
+        with transaction.atomic():
+            user = User.objects.create_user(
+                username=username, email=email, password=password, must_change_password=must_change_password
+            )
+    except IntegrityError as error:
+        raise Conflict("person_exists", f"Somebody already uses the name {username} or the e-mail {email}.") from error
+    record("create user", campaign=None, actor=None, subject=username)
+    return user
+
+
+@transaction.atomic
+def add_member(
+    campaign: Campaign, *, actor: User | None, username: str, email: str, role: Membership.Role
+) -> tuple[Membership, str | None]:
+    """Bring a person into a campaign. Somebody new gets an account with a one-time password, returned once and stored
+    nowhere in the clear; somebody known by both name and e-mail keeps theirs."""
+    user = User.objects.filter(username=username, email__iexact=email).first()
+    password = None
+    if user is None:
+        password = one_time_password()
+        user = create_user(username=username, email=email, password=password, must_change_password=True)
+    try:
+        with transaction.atomic():
+            membership = Membership.objects.create(campaign=campaign, user=user, role=role)
+    except IntegrityError as error:
+        raise Conflict("already_member", f"{username} already belongs to this campaign.") from error
+    record("add member", campaign=campaign, actor=actor, subject=username, role=role)
+    return membership, password
+
+
+@transaction.atomic
+def renew_one_time_password(membership: Membership, *, actor: User) -> str:
+    """A new one-time password for a member who never chose their own. People with a password of their own, or of
+    another campaign, are none of this manager's business."""
+    user = membership.user
+    if not user.must_change_password:
+        raise Conflict("has_own_password", f"{user.username} has chosen a password; only they can change it.")
+    password = one_time_password()
+    user.set_password(password)
+    user.save(update_fields=["password"])
+    record("renew one-time password", campaign=membership.campaign, actor=actor, subject=user.username)
+    return password
+
+
+@transaction.atomic
+def set_member_state(membership: Membership, *, actor: User, state: Membership.State, reason: str = "") -> None:
+    """Pause a member, with a reason that they will read, or let them go on."""
+    membership.state, membership.pause_reason = state, reason if state == Membership.State.PAUSED else ""
+    membership.save(update_fields=["state", "pause_reason"])
+    record(f"set member {state}", campaign=membership.campaign, actor=actor, subject=membership.user.username)

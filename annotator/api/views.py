@@ -1,0 +1,152 @@
+"""API v1. The labeling page uses it too, so a browser and a program go the same way."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+from uuid import UUID
+
+from django.http import StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.authtoken.views import ObtainAuthToken
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.throttling import ScopedRateThrottle
+from rest_framework.views import APIView
+
+from annotator import access
+from annotator.actions import datasets
+from annotator.actions.labeling import rate_completion, submit_labeling
+from annotator.actions.queue import claim_next, renew_lease, skip_assignment
+from annotator.api import serializers as shapes
+from annotator.models import DatasetVersion, Labeling, Membership, User
+from annotator.queries.queue import item_payload, why_empty
+from annotator.queries.totals import campaign_totals
+
+REFUSED = {400: shapes.ErrorOutput, 404: shapes.ErrorOutput, 409: shapes.ErrorOutput}
+
+
+def _user(request: Request) -> User:
+    return cast(User, request.user)
+
+
+def _checked(serializer: Any) -> dict[str, Any]:
+    serializer.is_valid(raise_exception=True)
+    return cast(dict[str, Any], serializer.validated_data)
+
+
+class TokenView(ObtainAuthToken):
+    """Exchange name and password for a token: send it as `Authorization: Token …`."""
+
+    throttle_classes = (ScopedRateThrottle,)
+    throttle_scope = "login"
+
+    @extend_schema(summary="Log in", responses={200: shapes.TokenOutput})
+    def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().post(request, *args, **kwargs)
+
+
+class CampaignListView(APIView):
+    @extend_schema(summary="My campaigns", responses=shapes.CampaignOutput(many=True))
+    def get(self, request: Request) -> Response:
+        memberships = Membership.objects.filter(user=_user(request)).select_related("campaign").order_by("campaign")
+        rows = [
+            {
+                "slug": membership.campaign.slug,
+                "name": membership.campaign.name,
+                "status": membership.campaign.status,
+                "phase": membership.campaign.phase,
+                "role": membership.role,
+            }
+            for membership in memberships
+        ]
+        return Response(shapes.CampaignOutput(rows, many=True).data)
+
+
+class NextView(APIView):
+    @extend_schema(
+        summary="Claim the next solution",
+        description="Gives the solution that you hold, else the next open one; `empty` says why there is none.",
+        request=None,
+        responses={200: shapes.NextOutput, 404: shapes.ErrorOutput},
+    )
+    def post(self, request: Request, slug: str) -> Response:
+        membership = access.access_campaign_to_label(_user(request), slug)
+        assignment = claim_next(membership)
+        if assignment is None:
+            return Response({"item": None, "empty": why_empty(membership).as_dict()})
+        return Response({"item": item_payload(assignment), "empty": None})
+
+
+class RatingView(APIView):
+    @extend_schema(
+        summary="Rate one step", request=shapes.RatingInput, responses={200: shapes.LabelingOutput, **REFUSED}
+    )
+    def put(self, request: Request, assignment: UUID, completion: int) -> Response:
+        found = access.access_assignment(_user(request), assignment)
+        data = _checked(shapes.RatingInput(data=request.data))
+        return _labeling(rate_completion(found, shapes.rating_act(data, completion)))
+
+
+class SubmitView(APIView):
+    @extend_schema(
+        summary="End a labeling",
+        description="`ratings` may carry all ratings at once. Repeating a submit under its client id is harmless.",
+        request=shapes.SubmitInput,
+        responses={200: shapes.LabelingOutput, **REFUSED},
+    )
+    def post(self, request: Request, assignment: UUID) -> Response:
+        found = access.access_assignment(_user(request), assignment)
+        data = _checked(shapes.SubmitInput(data=request.data))
+        ratings = [shapes.rating_act(row, row["completion"]) for row in data["ratings"]]
+        return _labeling(submit_labeling(found, shapes.submit_act(data), ratings))
+
+
+class SkipView(APIView):
+    @extend_schema(summary="Give the solution to others", request=None, responses={204: None, **REFUSED})
+    def post(self, request: Request, assignment: UUID) -> Response:
+        skip_assignment(access.access_assignment(_user(request), assignment))
+        return Response(status=204)
+
+
+class LeaseView(APIView):
+    @extend_schema(summary="Keep the solution", request=None, responses={200: shapes.LeaseOutput, **REFUSED})
+    def post(self, request: Request, assignment: UUID) -> Response:
+        until = renew_lease(access.access_assignment(_user(request), assignment))
+        return Response({"lease_until": until})
+
+
+class ProgressView(APIView):
+    @extend_schema(summary="How far a campaign is", responses={200: shapes.ProgressOutput, 404: shapes.ErrorOutput})
+    def get(self, request: Request, slug: str) -> Response:
+        membership = access.access_membership(_user(request), slug)
+        return Response(shapes.ProgressOutput(campaign_totals(membership.campaign)).data)
+
+
+class DatasetListView(APIView):
+    @extend_schema(summary="Dataset versions", responses=shapes.DatasetOutput(many=True))
+    def get(self, request: Request, slug: str) -> Response:
+        campaign = access.access_campaign_to_research(_user(request), slug)
+        return Response(shapes.DatasetOutput(DatasetVersion.objects.filter(campaign=campaign), many=True).data)
+
+    @extend_schema(summary="Write a new version", request=None, responses={202: shapes.JobOutput, **REFUSED})
+    def post(self, request: Request, slug: str) -> Response:
+        campaign = access.access_campaign_to_research(_user(request), slug)
+        job = datasets.request_dataset(campaign, actor=_user(request))
+        return Response(shapes.JobOutput(job).data, status=202)
+
+
+class DatasetRecordsView(APIView):
+    @extend_schema(
+        summary="Download a version",
+        parameters=[OpenApiParameter("as", OpenApiTypes.STR, enum=["prm800k", "trl"], default="prm800k")],
+        responses={(200, "application/jsonl"): OpenApiTypes.STR, 400: shapes.ErrorOutput, 404: shapes.ErrorOutput},
+    )
+    def get(self, request: Request, slug: str, number: int) -> StreamingHttpResponse:
+        version = access.access_dataset_version(_user(request), slug, number)
+        lines = datasets.export_lines(version, request.query_params.get("as", "prm800k"))
+        return StreamingHttpResponse(lines, content_type="application/jsonl")
+
+
+def _labeling(labeling: Labeling) -> Response:
+    return Response({"state": labeling.state, "finish_reason": labeling.finish_reason})

@@ -1,0 +1,59 @@
+"""Bad configuration is a numbered message from `manage.py check`, never a traceback later."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+
+
+@register()
+def check_data_folder(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    folder = Path(settings.DATA_DIR)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"The data folder {folder} cannot be made: {error.strerror}."
+        return [Error(problem, hint="Set DATA_DIR.", id="annotator.E001")]
+    if not os.access(folder, os.W_OK):
+        return [Error(f"The data folder {folder} cannot be written to.", hint="Set DATA_DIR.", id="annotator.E001")]
+    return []
+
+
+@register()
+def check_database_engine(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    engine = settings.DATABASES["default"]["ENGINE"]
+    if engine not in ("django.db.backends.sqlite3", "django.db.backends.postgresql"):
+        return [Error(f"DATABASE_URL asks for {engine}; Stepmark runs on PostgreSQL or SQLite.", id="annotator.E002")]
+    return []
+
+
+@register()
+def check_broker(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    url = settings.CELERY_BROKER_URL
+    if url and not url.startswith(("redis://", "rediss://", "redis+socket://", "memory://")):
+        return [Error(f"BROKER_URL {url.split('://')[0]}:// is not a Redis or Valkey address.", id="annotator.E003")]
+    return []
+
+
+@register()
+def check_mathematics(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    if not settings.KATEX_DIR.is_dir():
+        return [
+            Warning(
+                f"KaTeX is not at {settings.KATEX_DIR}: formulas will be shown as their source.",
+                hint="Run `make setup`, or set KATEX_DIR.",
+                id="annotator.W001",
+            )
+        ]
+    return []
+
+
+@register(deploy=True)
+def check_hosts(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    if "*" in settings.ALLOWED_HOSTS:
+        return [Warning("ALLOWED_HOSTS admits every host name.", id="annotator.W002")]
+    return []

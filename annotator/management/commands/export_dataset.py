@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from annotator.actions.datasets import export_lines, request_dataset
+from annotator.dispatch import run_here
+from annotator.errors import Refusal
+from annotator.models import Campaign, DatasetVersion, Job
+
+
+class Command(BaseCommand):
+    help = "Write a new dataset version of a campaign, or export an existing one, to a file (or standard output)."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--campaign", required=True, help="slug")
+        parser.add_argument("--format", default="prm800k", help="prm800k or trl")
+        parser.add_argument("--output", default="-", help="file to write; - for standard output")
+        parser.add_argument("--number", type=int, help="an existing version (default: make a new one)")
+        parser.add_argument(
+            "--include-simulated", action="store_true", help="allow a campaign of simulated labelers to be exported"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        campaign = Campaign.objects.filter(slug=options["campaign"]).first()
+        if campaign is None:
+            raise CommandError(f"There is no campaign {options['campaign']}.")
+        if campaign.simulated and not options["include_simulated"]:
+            raise CommandError(
+                f"{campaign.slug} holds simulated labels, not people's: say --include-simulated if you want them."
+            )
+        try:
+            version = self._version(campaign, options["number"])
+            lines = export_lines(version, options["format"])
+        except Refusal as refusal:
+            raise CommandError(refusal.message) from refusal
+        if options["output"] == "-":
+            sys.stdout.writelines(lines)
+            return
+        target = Path(options["output"])
+        draft = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            with draft.open("w", encoding="utf-8", newline="") as file:
+                file.writelines(lines)
+            draft.replace(target)
+        except OSError as error:
+            raise CommandError(f"{target}: {error.strerror}") from error
+        self.stdout.write(f"Dataset {version.number}: {version.manifest['counts'].get('records', 0)} records, {target}")
+
+    def _version(self, campaign: Campaign, number: int | None) -> DatasetVersion:
+        if number is not None:
+            version = DatasetVersion.objects.filter(campaign=campaign, number=number).first()
+            if version is None:
+                raise CommandError(f"{campaign.slug} has no dataset {number}.")
+            return version
+        job = run_here(request_dataset(campaign, actor=None, wake=False))
+        if job.state != Job.State.DONE:
+            raise CommandError(f"The dataset could not be written: {job.error or job.state}")
+        return DatasetVersion.objects.get(campaign=campaign, number=job.result["number"])

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+
+DEFAULT_POLICY: dict[str, Any] = {
+    "random_share": 0.3,
+    "strategies": {"disagreement": 0.6, "convincing_wrong_answer": 0.4},
+    "per_problem": 1,
+}
+
+
+def default_policy() -> dict[str, Any]:
+    return dict(DEFAULT_POLICY)
+
+
+class Campaign(models.Model):
+    """One labeling effort: people, pool, protocol, policy, limits."""
+
+    class Status(models.TextChoices):
+        DRAFT = "draft"
+        ACTIVE = "active"
+        PAUSED = "paused"
+        FINISHED = "finished"
+
+    class Phase(models.IntegerChoices):
+        CHOOSE = 1, "1: choose among candidate steps"
+        JUDGE = 2, "2: judge a ready solution"
+
+    class GatePolicy(models.TextChoices):
+        BETTER = "better", "promote only what is shown to be better"
+        NOT_WORSE = "not_worse", "promote what is shown not to be worse"
+        UNLESS_WORSE = "unless_worse", "promote unless it is shown to be worse"
+
+    slug = models.SlugField(unique=True)
+    name = models.CharField(max_length=200)
+    domain = models.CharField(max_length=100, blank=True, help_text="For example: competition mathematics.")
+    phase = models.PositiveSmallIntegerField(choices=Phase, default=Phase.JUDGE)
+    status = models.CharField(max_length=16, choices=Status, default=Status.DRAFT)
+    simulated = models.BooleanField(default=False, help_text="Labels here come from simulated labelers.")
+
+    labelings_wanted = models.PositiveSmallIntegerField(
+        "labelings per solution", default=1, validators=[MinValueValidator(1), MaxValueValidator(20)]
+    )
+    lease_minutes = models.PositiveSmallIntegerField(
+        default=30,
+        validators=[MinValueValidator(1), MaxValueValidator(24 * 60)],
+        help_text="How long a solution stays with a labeler who does nothing.",
+    )
+    show_reference_answer = models.BooleanField(default=True)
+
+    generation_size = models.PositiveIntegerField(
+        default=200,
+        validators=[MinValueValidator(1), MaxValueValidator(100_000)],
+        help_text="Solutions served in each generation, besides the audit stream.",
+    )
+    audit_per_generation = models.PositiveIntegerField(
+        default=20,
+        validators=[MaxValueValidator(10_000)],
+        help_text="Solutions of validation problems served in each generation; only they judge a checkpoint.",
+    )
+    selection_policy = models.JSONField(default=default_policy)
+    retrain_after = models.PositiveIntegerField(
+        default=50, validators=[MinValueValidator(5)], help_text="New labelings that start a retrain."
+    )
+    gate_policy = models.CharField(max_length=16, choices=GatePolicy, default=GatePolicy.UNLESS_WORSE)
+    backbone = models.CharField(
+        max_length=300,
+        default="embedded",
+        help_text="embedded: a small model pretrained on this campaign's own solutions; else a folder with a "
+        "transformers model.",
+    )
+
+    checkpoint = models.ForeignKey(
+        "Checkpoint", models.PROTECT, null=True, blank=True, related_name="+", help_text="The checkpoint in service."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def lease(self) -> datetime.timedelta:
+        return datetime.timedelta(minutes=self.lease_minutes)
+
+    @property
+    def is_open_for_labeling(self) -> bool:
+        return self.status == self.Status.ACTIVE
+
+
+class Guideline(models.Model):
+    """One version of what labelers are told, in Markdown. Never edited: a change is a new version."""
+
+    campaign = models.ForeignKey(Campaign, models.CASCADE, related_name="guidelines")
+    version = models.PositiveIntegerField()
+    text = models.TextField()
+    author = models.ForeignKey("User", models.PROTECT, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["campaign", "version"], name="one_text_per_guideline_version")]
+        ordering = ["-version"]
+
+    def __str__(self) -> str:
+        return f"{self.campaign} guideline {self.version}"
+
+
+class Generation(models.Model):
+    """One labeling round. Its number advances when it closes; the checkpoint is the one that selected its items."""
+
+    campaign = models.ForeignKey(Campaign, models.CASCADE, related_name="generations")
+    number = models.PositiveIntegerField()
+    checkpoint = models.ForeignKey("Checkpoint", models.PROTECT, null=True, related_name="selected_generations")
+    policy = models.JSONField(help_text="The selection policy as it was applied.")
+    opened_at = models.DateTimeField(auto_now_add=True)
+    closed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["campaign", "number"], name="one_generation_per_number"),
+            models.UniqueConstraint(
+                fields=["campaign"], condition=models.Q(closed_at=None), name="one_open_generation_per_campaign"
+            ),
+        ]
+        ordering = ["number"]
+
+    def __str__(self) -> str:
+        return f"{self.campaign} generation {self.number}"

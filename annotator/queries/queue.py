@@ -1,0 +1,81 @@
+"""What the labeling page needs, and nothing that it must not know: no score, no arm, no gold, no other labeler."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from django.db.models import Exists, F, OuterRef
+
+from annotator.models import Assignment, Campaign, Completion, Job, Labeling, Membership, QueueItem, WorkerPulse
+
+
+def item_payload(assignment: Assignment) -> dict[str, Any]:
+    """One solution for its labeler, with what they have said so far."""
+    solution = assignment.solution
+    problem = solution.problem
+    labeling = Labeling.objects.filter(assignment=assignment).first()
+    ratings = {rating.completion_id: rating for rating in labeling.ratings.all()} if labeling else {}
+    steps = Completion.objects.filter(solution=solution, completion_index=0).order_by("step_index")
+    return {
+        "assignment": str(assignment.pk),
+        "lease_until": assignment.lease_until.isoformat(),
+        "problem": {
+            "text": problem.text,
+            "reference_answer": problem.reference_answer if assignment.campaign.show_reference_answer else None,
+        },
+        "steps": [
+            {
+                "completion": step.pk,
+                "text": step.text,
+                "value": ratings[step.pk].value if step.pk in ratings else None,
+                "flagged": bool(step.pk in ratings and ratings[step.pk].flagged),
+            }
+            for step in steps
+        ],
+        "active_ms": sum(labeling.events.values_list("active_ms", flat=True)) if labeling else 0,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Empty:
+    """Why there is nothing to label: `code` for programs, `message` for people, `until` when it may change."""
+
+    code: str
+    message: str
+    until: datetime.datetime | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"until": self.until.isoformat() if self.until else None}
+
+
+def why_empty(membership: Membership) -> Empty:
+    """Explain an empty queue to the person in front of it."""
+    campaign = membership.campaign
+    if campaign.status == Campaign.Status.DRAFT:
+        return Empty("draft", "This campaign has not started yet.")
+    if campaign.status == Campaign.Status.PAUSED:
+        return Empty("paused", "The campaign is paused. Your work is saved; come back when it goes on.")
+    if campaign.status == Campaign.Status.FINISHED:
+        return Empty("finished", "The campaign is finished. Thank you.")
+    if not membership.may_label:
+        return Empty("membership_paused", membership.pause_reason or "Your work on this campaign is paused.")
+    had = Assignment.objects.filter(membership=membership, solution=OuterRef("solution"))
+    live = QueueItem.objects.filter(~Exists(had), campaign=campaign, retired=False)
+    held = Assignment.objects.filter(item__in=live, state=Assignment.State.ACTIVE).order_by("lease_until").first()
+    if held:
+        return Empty("held", "The last solutions of this round are with other labelers.", held.lease_until)
+    job = Job.objects.filter(campaign=campaign, state__in=Job.UNFINISHED).order_by("id").first()
+    if job:
+        return Empty("waiting", f"The next round is being prepared: {Job.Kind(job.kind).label}.")
+    if QueueItem.objects.filter(campaign=campaign, retired=False, taken__lt=F("wanted")).exists():
+        return Empty("seen_all", "You have seen every solution that is still open; others will finish them.")
+    return Empty("all_done", "Everything selected so far is labeled.")
+
+
+def silent_queues(now: datetime.datetime, *, after: datetime.timedelta = datetime.timedelta(seconds=30)) -> list[str]:
+    """The queues whose workers have not reported lately. A worker that is deep in a job keeps its lease instead."""
+    alive = set(WorkerPulse.objects.filter(seen_at__gte=now - after).values_list("queue", flat=True))
+    alive |= set(Job.objects.filter(state=Job.State.RUNNING, lease_until__gt=now).values_list("queue", flat=True))
+    return [queue for queue in ("default", "gpu") if queue not in alive]

@@ -1,0 +1,218 @@
+"""Claiming: nobody gets what others hold, nobody loses what they hold, and what is left lying comes back."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.conf import settings
+from django.db import connection, connections
+from django.utils import timezone
+
+from annotator.actions.campaigns import activate_campaign, pause_campaign
+from annotator.actions.labeling import rate_completion
+from annotator.actions.people import set_member_state
+from annotator.actions.queue import claim_next, renew_lease, skip_assignment
+from annotator.errors import Conflict
+from annotator.models import Assignment, Campaign, Membership, QueueItem
+from annotator.queries.queue import why_empty
+from tests.annotator.cast import Role, fill_pool, label, make_campaign, make_member, make_user, path_of, rating
+from tests.conftest import url_of_test_database
+
+pytestmark = pytest.mark.django_db
+
+
+def open_campaign(*, train: int = 3, **fields: object) -> Campaign:
+    campaign = make_campaign(audit_per_generation=0, **fields)
+    fill_pool(campaign, train=train)
+    return activate_campaign(campaign, actor=None)
+
+
+def claim(membership: Membership) -> Assignment:
+    assignment = claim_next(membership)
+    assert assignment is not None
+    return assignment
+
+
+def expire(assignment: Assignment) -> None:
+    Assignment.objects.filter(pk=assignment.pk).update(lease_until=timezone.now() - datetime.timedelta(seconds=1))
+
+
+def test_two_people_get_different_solutions() -> None:
+    campaign = open_campaign()
+    lea, max_ = make_member(campaign, "lea"), make_member(campaign, "max")
+    assert claim(lea).solution_id != claim(max_).solution_id
+
+
+def test_asking_again_gives_the_same_solution_with_a_fresh_lease() -> None:
+    lea = make_member(open_campaign(), "lea")
+    first = claim(lea)
+    expire(first)
+    again = claim(lea)
+    assert again.pk == first.pk
+    assert not again.is_expired
+
+
+def test_what_is_finished_or_skipped_is_not_offered_again() -> None:
+    lea = make_member(open_campaign(), "lea")
+    finished = claim(lea)
+    label(finished, [1, 1, 1])
+    skipped = claim(lea)
+    skip_assignment(skipped)
+    last = claim(lea)
+    assert len({finished.solution_id, skipped.solution_id, last.solution_id}) == 3
+    label(last, [-1])
+    assert claim_next(lea) is None
+
+
+def test_a_skipped_solution_goes_to_somebody_else() -> None:
+    campaign = open_campaign(train=1)
+    skipped = claim(make_member(campaign, "lea"))
+    skip_assignment(skipped)
+    assert claim(make_member(campaign, "max")).solution_id == skipped.solution_id
+
+
+def test_skipping_twice_gives_the_permit_back_once() -> None:
+    assignment = claim(make_member(open_campaign(labelings_wanted=2), "lea"))
+    skip_assignment(assignment)
+    with pytest.raises(Conflict):
+        skip_assignment(assignment)
+    assert QueueItem.objects.get(pk=assignment.item_id).taken == 0
+
+
+def test_an_expired_lease_passes_on_at_somebody_elses_claim() -> None:
+    campaign = open_campaign(train=1)
+    left = claim(make_member(campaign, "lea"))
+    max_ = make_member(campaign, "max")
+    assert claim_next(max_) is None
+    expire(left)
+    assert claim(max_).solution_id == left.solution_id
+    with pytest.raises(Conflict):
+        renew_lease(left)
+
+
+def test_a_run_out_lease_with_ratings_is_resumed_while_it_is_free() -> None:
+    campaign = open_campaign(train=2)
+    lea, max_ = make_member(campaign, "lea"), make_member(campaign, "max")
+    started = claim(lea)
+    rate_completion(started, rating(path_of(started)[0], 1))
+    expire(started)
+    skip_assignment(claim(max_))  # max's claim ended lea's lease
+    started.refresh_from_db()
+    assert started.state == "expired"
+    assert claim(lea).pk == started.pk
+
+
+def test_k_labelers_share_a_solution_and_no_more() -> None:
+    campaign = open_campaign(train=1, labelings_wanted=2)
+    people = [make_member(campaign, name) for name in ("lea", "max", "noa")]
+    assert [claim_next(person) is not None for person in people] == [True, True, False]
+
+
+def test_the_database_itself_refuses_one_labeler_too_many() -> None:
+    from django.db import IntegrityError, transaction
+
+    item = claim(make_member(open_campaign(train=1), "lea")).item
+    with pytest.raises(IntegrityError), transaction.atomic():
+        QueueItem.objects.filter(pk=item.pk).update(taken=2)
+
+
+def test_paused_people_and_campaigns_get_nothing() -> None:
+    campaign = open_campaign()
+    lea = make_member(campaign, "lea")
+    manager = make_user("mia")
+    set_member_state(lea, actor=manager, state=Membership.State.PAUSED, reason="Please read the guideline again.")
+    assert claim_next(lea) is None
+    assert why_empty(lea).message == "Please read the guideline again."
+    set_member_state(lea, actor=manager, state=Membership.State.ACTIVE)
+    lea.campaign = pause_campaign(campaign, actor=manager)
+    assert claim_next(lea) is None
+    assert why_empty(lea).code == "paused"
+
+
+def test_researchers_do_not_label() -> None:
+    assert claim_next(make_member(open_campaign(), "rob", Role.RESEARCHER)) is None
+
+
+def test_an_empty_queue_says_why() -> None:
+    campaign = open_campaign(train=1)
+    lea, max_ = make_member(campaign, "lea"), make_member(campaign, "max")
+    held = claim(lea)
+    assert (why_empty(max_).code, why_empty(max_).until) == ("held", held.lease_until)
+    label(held, [-1])
+    campaign.jobs.all().delete()
+    assert why_empty(max_).code == "all_done"
+
+
+def test_a_claim_costs_the_same_few_statements_however_much_was_done(django_assert_max_num_queries) -> None:
+    lea = make_member(open_campaign(train=12), "lea")
+    for _ in range(10):
+        label(claim(lea), [-1])
+    with django_assert_max_num_queries(8):  # two of them open and close the transaction
+        claim(lea)
+
+
+CLAIM_EVERYTHING = """
+import django; django.setup()
+import sys
+from annotator.actions.queue import claim_next
+from annotator.actions.labeling import Labeling
+from annotator.models import Membership
+from tests.annotator.cast import label
+people = list(Membership.objects.filter(pk__in=[int(pk) for pk in sys.argv[1:]]).select_related("campaign", "user"))
+while people:
+    for person in list(people):
+        assignment = claim_next(person)
+        if assignment is None:
+            people.remove(person)
+            continue
+        print(assignment.solution_id, flush=True)
+        label(assignment, [-1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_two_processes_empty_a_pool_of_500_without_serving_anything_twice() -> None:
+    campaign = open_campaign(train=500, generation_size=500)
+    people = [make_member(campaign, f"labeler{number}") for number in range(8)]
+    environment = os.environ | {
+        "DJANGO_SETTINGS_MODULE": "annotator.settings",
+        "DATABASE_URL": url_of_test_database(connection.settings_dict),
+        "DATA_DIR": str(settings.DATA_DIR),
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", CLAIM_EVERYTHING, *(str(person.pk) for person in part)],
+            env=environment,
+            cwd=settings.ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for part in (people[:4], people[4:])
+    ]
+    outputs = [process.communicate(timeout=100)[0].split() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert all(outputs), "both processes took part"
+    served = [solution for output in outputs for solution in output]
+    assert len(served) == len(set(served)) == 500
+    assert not QueueItem.objects.exclude(taken=1).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_tabs_asking_at_the_same_moment_get_the_same_solution() -> None:
+    lea = make_member(open_campaign(train=20), "lea")
+
+    def ask(_: int) -> object:
+        try:
+            return claim(lea).pk
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(ask, range(8)))) == 1
+    assert sum(QueueItem.objects.values_list("taken", flat=True)) == 1
