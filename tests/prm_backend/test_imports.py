@@ -3,14 +3,24 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = ("torch", "numpy", "transformers", "sympy", "django")
-
+import pytest
 
 LIGHT = ("types", "errors", "formats", "grading", "policy")
+ARRAYS = ("evaluation", "baselines", "selection")
 
 
-def test_the_light_half_loads_nothing_heavy() -> None:
-    imports = "import prm_backend, " + ", ".join(f"prm_backend.{name}" for name in LIGHT)
-    program = f"{imports}\nimport sys\nprint(*(name for name in {HEAVY!r} if name in sys.modules))"
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        (LIGHT, ("torch", "numpy", "transformers", "sympy", "django")),
+        (ARRAYS, ("torch", "transformers", "sympy", "django")),
+    ],
+    ids=["light", "arrays"],
+)
+def test_a_fresh_interpreter_loads_nothing_heavier_than_needed(
+    modules: tuple[str, ...], heavy: tuple[str, ...]
+) -> None:
+    imports = "import sys, prm_backend, " + ", ".join(f"prm_backend.{name}" for name in modules)
+    program = f"{imports}\nprint(*(name for name in {heavy!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

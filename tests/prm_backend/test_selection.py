@@ -299,7 +299,17 @@ def test_a_pool_that_makes_no_sense_is_refused(changes: dict[str, Any], message:
 
 
 def test_a_hundred_thousand_solutions_take_seconds_at_most() -> None:
-    candidates = big_pool(100_000)
+    count, generator = 100_000, rng(1)
+    solution = np.repeat(np.arange(count), generator.integers(1, 12, count))
+    candidates = Candidates(
+        keys=[f"s{number}" for number in range(count)],
+        problem=np.arange(count) // 4,
+        wrong_answer=generator.random(count) < 0.4,
+        scored=np.ones(count, bool),
+        solution=solution,
+        bad=generator.random(len(solution)),
+        spread=generator.random(len(solution)),
+    )
     started = time.process_time()
     picks = select(candidates, MIXTURE, 1000, rng())
     assert len(picks) == 1000
