@@ -36,8 +36,9 @@ def enqueue(
     actor: User | None = None,
     wake: bool = True,
 ) -> Job:
-    """Create a job and wake a worker for it on commit (unless the caller is going to `run_here`). Raises `Conflict`
-    where the same work is already under way."""
+    """Create a job and wake a worker for it on commit, unless the caller is going to `run_here`, as a simulation does
+    with all its jobs. Raises `Conflict` where the same work is already under way."""
+    wake = wake and not campaign.simulated
     try:
         with transaction.atomic():
             job = Job.objects.create(

@@ -107,7 +107,7 @@ def make_backbone(campaign: Campaign, folder: str, progress: ReportProgress) -> 
     out = _fresh(folder)
     pool = pool_to_read(campaign, Problem.SplitName.TRAIN)
     if campaign.backbone == "embedded":
-        pretrain_embedded(list(pool), out, progress=progress)
+        pretrain_embedded(list(pool), out, seconds=settings.PRETRAIN_SECONDS, progress=progress)
     else:
         init_backbone(Path(campaign.backbone), out, solutions=list(islice(pool, CALIBRATION_SAMPLE)))
     return asdict(load_metadata(out))

@@ -222,6 +222,8 @@ CELERY_BEAT_SCHEDULE = {
     },
 }
 
+# CPU time over all cores that the embedded model is pretrained for; more helps little (docs/experiments.md).
+PRETRAIN_SECONDS = env.float("PRETRAIN_SECONDS", default=200.0)
 JOB_LEASE_SECONDS = env.int("JOB_LEASE_SECONDS", default=60)
 
 LOGGING = {

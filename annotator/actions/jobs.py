@@ -117,7 +117,7 @@ def sweep_jobs(*, resend_after: datetime.timedelta = datetime.timedelta(seconds=
     )
     waiting = Q(state=Job.State.QUEUED) | Q(state=Job.State.RUNNING, lease_until__lte=now)
     unsent = Q(sent_at=None) | Q(sent_at__lte=now - resend_after)
-    return list(Job.objects.filter(waiting, unsent).order_by("id"))
+    return list(Job.objects.filter(waiting, unsent, campaign__simulated=False).order_by("id"))
 
 
 def record_pulse(queue: str) -> None:

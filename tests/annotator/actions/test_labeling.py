@@ -173,11 +173,13 @@ def expire(assignment: Assignment) -> None:
 
 
 def test_a_late_submit_counts_while_nobody_else_has_the_solution(assignment: Assignment) -> None:
-    rate_completion(assignment, rating(path_of(assignment)[0], -1))
     expire(assignment)
-    assert claim_next(make_member(assignment.campaign, "max")) is not None  # takes the other solution first
-    labeling = submit_labeling(assignment, ending(FinishReason.FOUND_ERROR))
-    assert labeling.state == "submitted"
+    passed_on = claim_next(make_member(assignment.campaign, "max"))
+    assert passed_on is not None
+    assert passed_on.item_id == assignment.item_id
+    skip_assignment(passed_on)
+    assert label(assignment, [-1]).state == "submitted"
+    assert QueueItem.objects.get(pk=assignment.item_id).taken == 1
 
 
 def test_a_late_submit_is_kept_as_surplus_once_somebody_else_has_the_solution(assignment: Assignment) -> None:
