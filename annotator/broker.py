@@ -49,5 +49,6 @@ def broker_command(data_dir: Path) -> list[str]:
         "appendonly": "yes",
         "save": "",
         "loglevel": "warning",
+        "logfile": str(folder / "valkey.log"),
     }
     return [str(get_binary_path()), *(word for key, value in options.items() for word in (f"--{key}", value))]

@@ -1,7 +1,7 @@
 """A supervisor for the processes of one machine: starts them, restarts what crashes, and leaves nothing behind.
 
-Each child leads a session of its own, so that a Ctrl-C reaches the supervisor alone and a whole family can be ended; on
-Linux a child also gets SIGTERM from the kernel when the supervisor dies without a word.
+Each child leads a session of its own, so that a Ctrl-C reaches the supervisor alone and a whole family can be ended. A
+second small process (`reaper.py`) does the ending where the supervisor itself is killed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Self
 
-LAUNCH = Path(__file__).with_name("launch.py")
+REAPER = Path(__file__).with_name("reaper.py")
 TICK_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 30.0
 STEADY_SECONDS = 60.0  # a process that ran this long has started well; its next crash counts as the first
@@ -27,35 +27,28 @@ STEADY_SECONDS = 60.0  # a process that ran this long has started well; its next
 
 @dataclass(frozen=True)
 class Service:
-    """A process to keep running. `ends_last` marks what the others need to end well."""
+    """A process to keep running. `ends_last` marks what the others need to end well; `pass_fds` stay open in it."""
 
     name: str
     command: Sequence[str]
     niceness: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
     ends_last: bool = False
+    pass_fds: Sequence[int] = ()
 
 
 @dataclass
 class Child:
-    """A service's present process (none while it waits to be restarted) and its record of crashes."""
+    """A service's present process (none while it waits to be restarted), since when, and its crashes in a row."""
 
     service: Service
     process: subprocess.Popen[bytes] | None
-    started: float
+    since: float
     crashes: int = 0
-
-    def exit_code(self) -> int | None:
-        """The exit code of a process that has just ended, once; None while it runs or waits."""
-        if self.process is None or not has_ended(self.process):
-            return None
-        code, self.process = end_family(self.process), None
-        return code
 
 
 class Supervisor:
-    """As a context manager: no child outlives the block. Use it from the main thread alone, because the kernel ties a
-    child to the thread that started it."""
+    """As a context manager: no child outlives the block. `pass_fds` stay open in every child."""
 
     def __init__(self, *, environment: Mapping[str, str], pass_fds: Sequence[int] = (), grace: float = 10.0) -> None:
         self.environment = environment
@@ -64,12 +57,21 @@ class Supervisor:
         self.stopping = threading.Event()
         self.children: list[Child] = []
         self._output = threading.Lock()
+        self._reaper = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(REAPER), str(grace)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=pass_fds,
+            start_new_session=True,
+        )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.stop()
+        self._reaper.communicate()
 
     def stop_on_signals(self) -> None:
         """End `run` at Ctrl-C, SIGTERM or a closed terminal. More of them change nothing: `stop` has its own limit."""
@@ -101,7 +103,7 @@ class Supervisor:
             if not has_ended(process):
                 process.terminate()
                 wait_for([process], self.grace)
-            code = end_family(process)
+            code = self._end(process)
         return code
 
     def run(self, until: Callable[[], bool] = lambda: False, timeout: float | None = None) -> bool:
@@ -125,19 +127,20 @@ class Supervisor:
                 process.terminate()
             wait_for(running, self.grace)
             for process in running:
-                end_family(process)
+                self._end(process)
         self.children.clear()
 
     def _tend(self, child: Child) -> None:
-        code = child.exit_code()
-        ran = time.monotonic() - child.started
-        if code is not None:
-            child.crashes = 1 if ran > STEADY_SECONDS else child.crashes + 1
+        now = time.monotonic()
+        if child.process is None:
+            if now - child.since >= self._pause(child):
+                child.process, child.since = self._launch(child.service), now
+        elif has_ended(child.process):
+            code, child.process = self._end(child.process), None
+            child.crashes = 1 if now - child.since > STEADY_SECONDS else child.crashes + 1
+            child.since = now
             how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
             self.say(f"{child.service.name} {how}; it restarts in {self._pause(child):.0f} s")
-            child.started = time.monotonic()
-        elif child.process is None and ran >= self._pause(child):
-            child.process, child.started = self._launch(child.service), time.monotonic()
 
     @staticmethod
     def _pause(child: Child) -> float:
@@ -145,17 +148,31 @@ class Supervisor:
 
     def _launch(self, service: Service) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid()), str(service.niceness), *service.command],
+            service.command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={**self.environment, **service.environment},
-            pass_fds=self.pass_fds,
+            pass_fds=[*self.pass_fds, *service.pass_fds],
             start_new_session=True,
         )
+        self._tell_reaper(f"+ {process.pid}{' last' if service.ends_last else ''}")
+        with contextlib.suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, process.pid, os.nice(0) + service.niceness)
         assert process.stdout is not None
         threading.Thread(target=self._relay, args=(service.name, process.stdout), daemon=True).start()
         return process
+
+    def _end(self, process: subprocess.Popen[bytes]) -> int:
+        code = end_family(process)
+        self._tell_reaper(f"- {process.pid}")
+        return code
+
+    def _tell_reaper(self, line: str) -> None:
+        assert self._reaper.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it was killed too; there is nobody left to mind that
+            self._reaper.stdin.write(f"{line}\n".encode())
+            self._reaper.stdin.flush()
 
     def _relay(self, name: str, stream: IO[bytes]) -> None:
         with stream:

@@ -122,10 +122,9 @@ def test_an_impatient_second_signal_leaves_nothing_behind(supervise: Callable[..
     assert not any(alive(pid) for pid in pids)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent has died")
-def test_children_end_when_the_supervisor_is_killed(supervise: Callable[..., Run]) -> None:
-    run = supervise(web=STEADY, worker=STEADY)
-    pids = run.wait_for_processes(2)
+def test_everything_ends_when_the_supervisor_is_killed(supervise: Callable[..., Run]) -> None:
+    run = supervise({"broker": {"ends_last": True}}, broker=STEADY, web=STEADY, worker=FAMILY)
+    pids = run.wait_for_processes(4)
     run.process.kill()
     run.wait_for(lambda: not any(alive(pid) for pid in pids))
 

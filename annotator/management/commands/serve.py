@@ -23,7 +23,7 @@ from annotator.broker import broker_command, broker_url
 from annotator.models import Campaign
 from annotator.supervisor import Service, Supervisor
 
-STRAGGLER_SECONDS = 12  # what a killed run's children may need to end: a little over the supervisor's grace period
+STRAGGLER_SECONDS = 15  # what a killed run's children may need to end: a little over the supervisor's grace period
 ANSWER_SECONDS = 90
 WORKER_NICENESS = 10
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared with, not listened on
@@ -40,16 +40,17 @@ class Command(BaseCommand):
         parser.add_argument("--no-demo", action="store_true", help="make no demo campaign in an empty database")
 
     def handle(self, *, host: str, port: str, no_demo: bool, **options: Any) -> None:
-        with claim_address(host, port) as listener, lock_folder(settings.DATA_DIR) as lock:
-            with Supervisor(environment=environment(host), pass_fds=[lock.fileno(), listener.fileno()]) as supervisor:
+        with lock_folder(settings.DATA_DIR) as lock, claim_address(host, port) as listener:
+            with Supervisor(environment=environment(host), pass_fds=[lock.fileno()]) as supervisor:
                 supervisor.stop_on_signals()
                 if not os.environ.get("BROKER_URL"):
                     supervisor.start(broker())
                 prepare(supervisor, demo=not no_demo)
-                for service in services(listener):
-                    supervisor.start(service)
+                supervisor.start(web(listener))
                 if supervisor.run(until=lambda: answers(listener), timeout=ANSWER_SECONDS):
                     welcome(supervisor, listener)
+                for service in workers():  # last: they would only slow the first page down
+                    supervisor.start(service)
                 supervisor.run()
                 supervisor.say("stopping")
             supervisor.say("stopped")
@@ -57,21 +58,21 @@ class Command(BaseCommand):
 
 def claim_address(host: str, port: str) -> socket.socket:
     """Bind the address, to listen on later. Raises CommandError if it is taken or no address of this machine."""
+    if not port.isdecimal() or int(port) > 65535:
+        raise CommandError(f"PORT {port!r} is not a port number.")
     try:
         family, kind, _, _, place = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
-    except (ValueError, OverflowError):
-        raise CommandError(f"PORT {port!r} is not a port number.") from None
     except socket.gaierror as error:
         raise CommandError(f"HOST {host!r} is not an address: {error.strerror}.") from None
     listener = socket.socket(family, kind)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(place)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         listener.close()
-        reason = error.strerror.lower() if isinstance(error, OSError) else "there is no such port"
         raise CommandError(
-            f"Port {port} on {host} cannot be used: {reason}. Choose another one, for instance: make run PORT=8123"
+            f"Port {port} on {host} cannot be used: {(error.strerror or str(error)).lower()}. "
+            "Choose another one, for instance: make run PORT=8123"
         ) from None
     return listener
 
@@ -131,24 +132,25 @@ def broker() -> Service:
         raise CommandError(f"The broker cannot be started: {error}.") from None
 
 
-def services(listener: socket.socket) -> list[Service]:
+def workers() -> list[Service]:
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     beat_folder = settings.DATA_DIR / "beat"
     beat_folder.mkdir(exist_ok=True)
-    celery = [sys.executable, "-m", "celery", "-A", "annotator.celery_app"]
+    celery = [sys.executable, "-m", "celery", "--quiet", "-A", "annotator.celery_app"]
     worker = [*celery, "worker", "--pool", "prefork", "--concurrency", "1", "--without-gossip", "--without-mingle"]
-    # What a job has done is in its row, so a worker that has to end need not finish it first.
-    ends_at_once = {"REMAP_SIGTERM": "SIGQUIT"}
+    for_workers = {
+        "REMAP_SIGTERM": "SIGQUIT",  # what a job has done is in its row, so a worker need not finish it before it ends
+        "PYTHONWARNINGS": "ignore:You're running the worker with superuser",  # the one who ran `serve` as root knows
+    }
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores))}
     return [
-        Service("web", web_command(listener)),
-        Service("worker-cpu", [*worker, "-Q", "default", "-n", "cpu@%h"], WORKER_NICENESS, ends_at_once),
-        Service("worker-gpu", [*worker, "-Q", "gpu", "-n", "gpu@%h"], WORKER_NICENESS, {**ends_at_once, **threads}),
+        Service("worker-cpu", [*worker, "-Q", "default", "-n", "cpu@%h"], WORKER_NICENESS, for_workers),
+        Service("worker-gpu", [*worker, "-Q", "gpu", "-n", "gpu@%h"], WORKER_NICENESS, {**for_workers, **threads}),
         Service("beat", [*celery, "beat", "-s", str(beat_folder / "schedule"), "--pidfile=", "-l", "WARNING"]),
     ]
 
 
-def web_command(listener: socket.socket) -> list[str]:
+def web(listener: socket.socket) -> Service:
     options = {
         "bind": f"fd://{listener.fileno()}",
         "worker-class": "gthread",
@@ -157,7 +159,8 @@ def web_command(listener: socket.socket) -> list[str]:
         "graceful-timeout": "5",
     }
     arguments = [word for key, value in options.items() for word in (f"--{key}", value)]
-    return [sys.executable, "-m", "gunicorn", "annotator.wsgi:application", "--no-control-socket", *arguments]
+    gunicorn = [sys.executable, "-m", "gunicorn", "annotator.wsgi:application", "--no-control-socket"]
+    return Service("web", [*gunicorn, *arguments], pass_fds=[listener.fileno()])
 
 
 def prepare(supervisor: Supervisor, *, demo: bool) -> None:
