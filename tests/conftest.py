@@ -52,14 +52,15 @@ def valkey_url() -> Iterator[str]:
 @pytest.fixture
 def broker(valkey_url: str) -> Iterator[str]:
     """A real, empty broker in place of the in-memory one; yields its URL."""
+    from kombu import pools
     from redis import Redis
 
     from annotator.celery_app import app
 
     def use(url: str) -> None:
         app.conf.broker_url = url
-        app.pool.force_close_all()
-        app.close()
+        pools.reset()
+        app._pool = None
         app.amqp._producer_pool = None
 
     with Redis(unix_socket_path=valkey_url.removeprefix("redis+socket://")) as client:

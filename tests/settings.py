@@ -16,9 +16,10 @@ os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # Playwright keeps an event loop 
 atexit.register(shutil.rmtree, os.environ["DATA_DIR"], ignore_errors=True)
 
 from annotator.settings import *  # noqa: E402, F403  the environment has to be set first; settings are a flat namespace
-from annotator.settings import DATA_DIR, DATABASES, STORAGES  # noqa: E402  the same
+from annotator.settings import DATA_DIR, DATABASES, STATIC_ROOT, STORAGES  # noqa: E402  the same
 
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["TEST"] = {"NAME": str(Path(DATA_DIR) / "test.sqlite3")}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+STATIC_ROOT.mkdir()  # WhiteNoise warns about an absent one
