@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,9 +26,6 @@ from prm_backend.types import LabeledSolution, Progress, Solution, SolutionRecor
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 1 an error that a person can mend (one line on stderr), 2 wrong usage."""
     options = parser().parse_args(arguments)
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         options.run(options)
     except BrokenPipeError:
@@ -63,8 +59,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("pool", type=Path, nargs="+", help="files of solutions; leave out what you will test on")
     made.add_argument("out", type=Path, help="checkpoint folder to write")
     made.add_argument("--backbone", type=Path, help="a transformers model folder to use instead of training a tiny one")
-    made.add_argument("--seconds", type=float, help="budget of CPU seconds over all cores")
-    made.add_argument("--steps", type=int, help="number of updates instead of a budget: the same weights each time")
+    made.add_argument("--seconds", type=float, help="stop after so many CPU seconds over all cores")
+    made.add_argument("--steps", type=int, help="number of updates (default: about 200 CPU seconds of them)")
     made.add_argument("--seed", type=int, default=0)
 
     made = command("train", train, "Fit step heads on labeled solutions and write a new checkpoint.")
@@ -96,8 +92,9 @@ def generate(options: argparse.Namespace) -> None:
 
 
 def pretrain(options: argparse.Namespace) -> None:
-    from prm_backend.pretraining import DEFAULT_SECONDS, init_backbone, pretrain_embedded
+    from prm_backend.pretraining import DEFAULT_STEPS, init_backbone, pretrain_embedded
 
+    quiet_transformers()
     pool = [solution_of(record) for record in records(options.pool)]
     if options.backbone:
         init_backbone(options.backbone, options.out, solutions=pool[:512])
@@ -106,8 +103,8 @@ def pretrain(options: argparse.Namespace) -> None:
         pool,
         options.out,
         seed=options.seed,
-        seconds=options.seconds or DEFAULT_SECONDS,
-        steps=options.steps,
+        seconds=options.seconds,
+        steps=options.steps or DEFAULT_STEPS,
         progress=report,
     )
 
@@ -115,6 +112,7 @@ def pretrain(options: argparse.Namespace) -> None:
 def train(options: argparse.Namespace) -> None:
     from prm_backend.training import train_heads
 
+    quiet_transformers()
     labeled = [labeled_solution(record) for record in records(options.labels)]
     metadata = train_heads(
         options.parent,
@@ -131,6 +129,7 @@ def train(options: argparse.Namespace) -> None:
 def score(options: argparse.Namespace) -> None:
     from prm_backend.scoring import Scorer
 
+    quiet_transformers()
     scorer = Scorer.load(options.checkpoint, cache_dir=options.cache)
     for key, scores in scorer.score(map(solution_of, records(options.solutions))):
         row = {
@@ -148,6 +147,7 @@ def evaluate(options: argparse.Namespace) -> None:
     from prm_backend import baselines, evaluation
     from prm_backend.scoring import Scorer
 
+    quiet_transformers()
     scorer = Scorer.load(options.checkpoint, cache_dir=options.cache)
 
     def scored(labeled: Sequence[LabeledSolution]) -> list[evaluation.Scored]:
@@ -187,6 +187,14 @@ def labeled_solution(record: SolutionRecord) -> LabeledSolution:
     labels = (*(label for _, label in rated), *[None] * (len(steps) - len(rated)))
     key = record.external_id or f"line {record.line}"
     return LabeledSolution(Solution(key, problem_key(record.problem), record.problem, steps), labels)
+
+
+def quiet_transformers() -> None:
+    """Its progress bars and hints about tiny local models would bury our own lines."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # the same
 
 
 def report(progress: Progress) -> None:

@@ -137,8 +137,9 @@ def load_metadata(path: Path) -> CheckpointMetadata:
             raise CheckpointError(
                 f"{path}: checkpoint format {raw['format_version']}, this code reads {FORMAT_VERSION}"
             )
-        adapter = {name: tuple(value) if isinstance(value, list) else value for name, value in raw["adapter"].items()}
-        return CheckpointMetadata(**{**raw, "adapter": Adapter(**adapter)})
+        adapter = raw["adapter"]
+        read = {name: tuple(adapter[name]) for name in ("prefix_ids", "separator_ids", "layers")}
+        return CheckpointMetadata(**{**raw, "adapter": Adapter(**read, max_tokens=adapter["max_tokens"])})
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no checkpoint here ({METADATA} is missing)") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

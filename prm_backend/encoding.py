@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from prm_backend.errors import PrmError
 from prm_backend.types import Solution
 
-STEP_TOKEN, START_TOKEN, PAD_TOKEN = "<step>", "<start>", "<pad>"  # noqa: S105 - tokens of a tokenizer
+STEP_TOKEN, START_TOKEN, PAD_TOKEN = "<step>", "<start>", "<pad>"
 PIECES = r"\d{1,3}|\\[A-Za-z]+|[^\W\d_]+|[^\s\w]|_"
 WHOLE_NUMBERS = 200
 
@@ -101,6 +101,6 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int) -> PreTrainedToken
     )
     numbers = " ".join(map(str, range(WHOLE_NUMBERS)))
     tokenizer.train_from_iterator([*texts, *[numbers] * 2], trainer)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         tokenizer_object=tokenizer, pad_token=PAD_TOKEN, additional_special_tokens=[START_TOKEN, STEP_TOKEN]
     )

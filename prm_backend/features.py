@@ -15,7 +15,7 @@ import numpy as np
 from prm_backend.checkpoints import Checkpoint
 from prm_backend.encoding import EncodedSolution
 from prm_backend.errors import PrmError
-from prm_backend.model import Array, Backbone
+from prm_backend.model import Array
 from prm_backend.types import Solution
 
 WINDOW = 512

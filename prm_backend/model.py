@@ -6,7 +6,7 @@ bad". So p(0) + p(+) is exactly what the first head learns, and a label that say
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -25,18 +25,23 @@ from prm_backend.types import StepScores
 Array = NDArray[np.float32]
 
 # Columns of the step features before the hidden states.
-SCALARS = ("max_surprisal", "mean_surprisal", "max_excess", "log_tokens", "step_index")
-HIDDEN_VIEWS = 2
+SCALARS = ("max_excess", "max_surprisal", "mean_surprisal", "log_tokens", "step_index")
+# The label-free score of a step: how far its most surprising token surprised the model beyond what it expected there
+# (surprisal minus entropy). A free choice of words is expected to surprise, a wrong number is not.
+EXCESS = SCALARS.index("max_excess")
+# Hidden states of a step: at its last token, on average, and at its most surprising token.
+HIDDEN_VIEWS = 3
 LOGIT_CHUNK = 2**24
 
 
 def sigmoid(logits: NDArray[Any]) -> NDArray[Any]:
-    return np.exp(-np.logaddexp(0.0, -logits))
+    probability: NDArray[Any] = np.exp(-np.logaddexp(0.0, -logits))
+    return probability
 
 
 @dataclass(frozen=True)
 class StepHeads:
-    """H linear heads over d features. `prior` is (slope, intercept) of the logit of p(−) in the surprisal alone."""
+    """H linear heads over d features. `prior` is (slope, intercept) of the logit of p(−) in the excess surprisal alone."""
 
     bad_weight: Array  # (H, d)
     bad_bias: Array  # (H,)
@@ -98,16 +103,9 @@ class Backbone:
         output = body(input_ids=ids, attention_mask=mask, output_hidden_states=True, **arguments)
         surprisal, entropy = self._surprisal(output.last_hidden_state, ids)
         layers = [output.hidden_states[layer].float() for layer in self.adapter.layers]
-        read = []
-        for row, solution in enumerate(batch):
-            views = [layer[row] for layer in layers]
-            steps = zip(solution.starts, solution.ends, strict=True)
-            rows = [
-                self._step(index, views, surprisal[row], entropy[row], start, end)
-                for index, (start, end) in enumerate(steps)
-            ]
-            read.append(torch.stack(rows).cpu().numpy() if rows else np.zeros((0, self.width), np.float32))
-        return read
+        steps = StepSpans.of(batch, device=self.device)
+        features = torch.cat([steps.scalars(surprisal, entropy), *steps.views(layers, surprisal - entropy)], dim=1)
+        return np.split(features.cpu().numpy(), np.cumsum([len(solution.ends) for solution in batch])[:-1])
 
     def _surprisal(self, hidden: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Surprisal of every token and entropy of its prediction, in nats, (batch, tokens); zeros for encoders."""
@@ -119,34 +117,62 @@ class Backbone:
         rows = max(1, LOGIT_CHUNK // vocabulary.weight.shape[0])
         flat, targets = hidden[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
         losses, entropies = [], []
-        for states, target in zip(flat.split(rows), targets.split(rows), strict=True):
-            logs = vocabulary(states).float().log_softmax(-1)
-            losses.append(-logs.gather(1, target[:, None])[:, 0])
+        for first in range(0, len(flat), rows):
+            logs = vocabulary(flat[first : first + rows]).float().log_softmax(-1)
+            losses.append(-logs.gather(1, targets[first : first + rows, None])[:, 0])
             entropies.append(-(logs.exp() * logs).sum(-1))
         surprisal[:, 1:] = torch.cat(losses).view(len(ids), -1)
         entropy[:, 1:] = torch.cat(entropies).view(len(ids), -1)
         return surprisal, entropy
 
-    def _step(
-        self,
-        index: int,
-        layers: list[torch.Tensor],
-        surprisal: torch.Tensor,
-        entropy: torch.Tensor,
-        start: int,
-        end: int,
-    ) -> torch.Tensor:
-        """Features (width,) of the step in tokens start to end."""
-        start = min(start, end - 1)
-        losses = surprisal[start:end]
-        excess = losses - entropy[start:end]
-        scalars = torch.stack(
+
+@dataclass(frozen=True)
+class StepSpans:
+    """Where the S steps of a batch stand: step i is tokens `start[i]` to `end[i]` of row `row[i]`; all are (S,)."""
+
+    row: torch.Tensor
+    start: torch.Tensor
+    end: torch.Tensor
+    index: torch.Tensor
+
+    @classmethod
+    def of(cls, batch: Sequence[EncodedSolution], *, device: torch.device) -> StepSpans:
+        spans = [
+            (row, min(start, end - 1), end, index)
+            for row, solution in enumerate(batch)
+            for index, (start, end) in enumerate(zip(solution.starts, solution.ends, strict=True))
+        ]
+        return cls(*torch.tensor(spans, dtype=torch.long, device=device).reshape(-1, 4).unbind(dim=1))
+
+    def inside(self, tokens: int) -> torch.Tensor:
+        """(S, tokens): which tokens of its row belong to the step."""
+        position = torch.arange(tokens, device=self.row.device)
+        return (position >= self.start[:, None]) & (position < self.end[:, None])
+
+    def scalars(self, surprisal: torch.Tensor, entropy: torch.Tensor) -> torch.Tensor:
+        """(S, len(SCALARS)) from values of shape (batch, tokens)."""
+        outside = ~self.inside(surprisal.shape[1])
+        losses = surprisal[self.row]
+        length = (self.end - self.start).float()
+        return torch.stack(
             [
-                losses.max(),
-                losses.mean(),
-                excess.max(),
-                torch.tensor(float(end - start), device=self.device).log(),
-                torch.tensor(float(index), device=self.device),
-            ]
+                (losses - entropy[self.row]).masked_fill(outside, -torch.inf).amax(dim=1),
+                losses.masked_fill(outside, -torch.inf).amax(dim=1),
+                losses.masked_fill(outside, 0.0).sum(dim=1) / length,
+                length.log(),
+                self.index.float(),
+            ],
+            dim=1,
         )
-        return torch.cat([scalars, *[view for layer in layers for view in (layer[end - 1], layer[start:end].mean(0))]])
+
+    def views(self, layers: Sequence[torch.Tensor], excess: torch.Tensor) -> Iterator[torch.Tensor]:
+        """(S, hidden) for each layer (batch, tokens, hidden) and each of its `HIDDEN_VIEWS`."""
+        inside = self.inside(excess.shape[1])
+        peak = excess[self.row].masked_fill(~inside, -torch.inf).argmax(dim=1)
+        step, token = inside.nonzero().unbind(dim=1)
+        length = (self.end - self.start)[:, None]
+        for layer in layers:
+            yield layer[self.row, self.end - 1]
+            total = layer.new_zeros(len(self.row), layer.shape[2])
+            yield total.index_add_(0, step, layer[self.row[step], token]) / length
+            yield layer[self.row, peak]

@@ -32,14 +32,14 @@ from prm_backend.encoding import (
 )
 from prm_backend.errors import CheckpointError, NotEnoughData, PrmError
 from prm_backend.features import token_batches
-from prm_backend.model import SCALARS, Array, Backbone, StepHeads
+from prm_backend.model import EXCESS, Array, Backbone, StepHeads
 from prm_backend.types import Progress, ReportProgress, Solution, ignore_progress
 
-DEFAULT_SECONDS = 190.0
+DEFAULT_STEPS = 2000
 VOCABULARY = 4096
 MAX_TOKENS = 4096
 WINDOW = 256
-HIDDEN, LAYERS, HEADS = 128, 3, 4
+HIDDEN, LAYERS, HEADS = 96, 3, 4
 READ_LAYERS = (2, 3)
 BATCH = 16
 LEARNING_RATE = 3e-3
@@ -58,14 +58,15 @@ def pretrain_embedded(
     out: Path,
     *,
     seed: int = 0,
-    seconds: float = DEFAULT_SECONDS,
-    steps: int | None = None,
+    seconds: float | None = None,
+    steps: int = DEFAULT_STEPS,
     progress: ReportProgress = ignore_progress,
 ) -> Path:
     """Train the embedded backbone on problems and steps, and write it as a complete cold-start checkpoint.
 
-    `seconds` is a budget of CPU time over all cores; with `steps` the number of updates is fixed instead, and the same
-    input gives the same weights. Raises `NotEnoughData` when no solution has a step, and what `progress` raises.
+    It makes `steps` updates, or fewer where the pool is so small that it would learn it by heart; the same input then
+    gives the same weights. `seconds` may limit the CPU time over all cores as well; what a busy machine reaches within it
+    varies. The default takes about 200 CPU seconds. Raises `NotEnoughData` when no solution has a step, and what `progress` raises.
     """
     solutions = [solution for solution in solutions if solution.steps]
     if not solutions:
@@ -74,7 +75,7 @@ def pretrain_embedded(
     tokenizer = train_tokenizer(
         (text for solution in solutions for text in (solution.problem, *solution.steps)), vocabulary=VOCABULARY
     )
-    start, step, pad = tokenizer.convert_tokens_to_ids([START_TOKEN, STEP_TOKEN, PAD_TOKEN])
+    start, step, pad = (tokenizer.get_vocab()[token] for token in (START_TOKEN, STEP_TOKEN, PAD_TOKEN))
     adapter = Adapter(prefix_ids=(start,), separator_ids=(step,), layers=READ_LAYERS, max_tokens=MAX_TOKENS)
     encoder = StepEncoder(tokenizer, adapter)
     encoded = [encoder.encode(solution) for solution in solutions]
@@ -82,7 +83,7 @@ def pretrain_embedded(
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=HIDDEN,
-            intermediate_size=2 * HIDDEN,
+            intermediate_size=3 * HIDDEN,
             num_hidden_layers=LAYERS,
             num_attention_heads=HEADS,
             max_position_embeddings=MAX_TOKENS,
@@ -93,6 +94,7 @@ def pretrain_embedded(
             eos_token_id=None,
         )
     )
+    started, started_cpu = time.monotonic(), time.process_time()
     updates = train_language_model(model, encoded, seed=seed, seconds=seconds, steps=steps, progress=progress)
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
@@ -106,6 +108,7 @@ def pretrain_embedded(
             heads=cold_heads(Backbone(Path(folder), adapter), sample),
             data_hash=content_hash([[s.problem, *s.steps] for s in solutions]),
             recipe={"seed": seed, "seconds": seconds, "steps": steps, "updates": updates, "solutions": len(solutions)},
+            metrics={"seconds": time.monotonic() - started, "cpu_seconds": time.process_time() - started_cpu},
         )
     return out
 
@@ -115,18 +118,18 @@ def train_language_model(
     encoded: Sequence[EncodedSolution],
     *,
     seed: int,
-    seconds: float,
-    steps: int | None,
+    seconds: float | None,
+    steps: int,
     progress: ReportProgress,
 ) -> int:
     """Next-token training with a cosine schedule over the budget; returns the number of updates made."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
-    most = math.ceil(MOST_EPOCHS * len(encoded) / BATCH) if steps is None else steps
+    most = min(steps, math.ceil(MOST_EPOCHS * len(encoded) / BATCH))
     started = time.process_time()
     model.train()
     update, loss_value = 0, math.nan
     for ids, weights in language_batches(encoded, seed):
-        spent = 0.0 if steps is not None else (time.process_time() - started) / seconds
+        spent = 0.0 if seconds is None else (time.process_time() - started) / seconds
         done = max(update / most, spent)
         progress(Progress(min(done, 1.0), 1.0, f"pretraining: update {update}, loss {loss_value:.2f}"))
         if done >= 1.0:
@@ -136,12 +139,12 @@ def train_language_model(
         logits = model(input_ids=ids).logits[:, :-1]
         losses = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
         loss = (losses * weights[:, 1:].flatten()).sum() / weights[:, 1:].sum()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         update, loss_value = update + 1, loss.item()
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     return update
 
 
@@ -177,17 +180,17 @@ def window_of(solution: EncodedSolution, rng: random.Random) -> tuple[tuple[int,
 
 
 def cold_heads(backbone: Backbone, sample: Sequence[EncodedSolution]) -> StepHeads:
-    """One head that reads the highest surprisal of a step and nothing else; without a language model, a constant."""
+    """One head that reads the excess surprisal of a step and nothing else; without a language model, a constant."""
     slope, intercept = 0.0, math.log(COLD_SHARE / (1 - COLD_SHARE))
     if backbone.causal and sample:
         arrays: list[Array] = []
         for batch in token_batches(sample):
             arrays += backbone.read([sample[index] for index in batch])
-        surprisal = np.concatenate(arrays)[:, 0]
+        surprisal = np.concatenate(arrays)[:, EXCESS]
         slope = COLD_SLOPE / max(float(surprisal.std()), 1e-3)
         intercept -= slope * float(surprisal.mean())
     bad_weight = np.zeros((1, backbone.width), np.float32)
-    bad_weight[0, SCALARS.index("max_surprisal")] = slope
+    bad_weight[0, EXCESS] = slope
     return StepHeads(
         bad_weight=bad_weight,
         bad_bias=np.array([intercept], np.float32),

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from prm_backend.checkpoints import CheckpointMetadata, StepHeads, load_checkpoint
+from prm_backend.checkpoints import CheckpointMetadata, load_checkpoint
 from prm_backend.errors import PrmError
 from prm_backend.features import FeatureReader
-from prm_backend.model import Array
+from prm_backend.model import Array, StepHeads
 from prm_backend.types import Progress, ReportProgress, Solution, StepScores, ignore_progress
 
 

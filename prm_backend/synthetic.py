@@ -12,14 +12,18 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+# fmt: off
 PEOPLE = (
-    "Ana Ben Chloe Daniel Elif Farid Grace Hugo Ines Jonas Keiko Lucas Maya Nikolai Olivia Pedro Quinn Rosa Samir Tara "
-    "Uma Victor Wanda Yusuf Zoe Amara Bruno Clara Dmitri Esra"
-).split()
+    "Ana", "Ben", "Chloe", "Daniel", "Elif", "Farid", "Grace", "Hugo", "Ines", "Jonas", "Keiko", "Lucas", "Maya",
+    "Nikolai", "Olivia", "Pedro", "Quinn", "Rosa", "Samir", "Tara", "Uma", "Victor", "Wanda", "Yusuf", "Zoe", "Amara",
+    "Bruno", "Clara", "Dmitri", "Esra",
+)
 OBJECTS = (
-    "apples marbles stickers books coins shells pencils cards stamps cookies beads buttons pears tickets photos plums "
-    "flowers candles ribbons stones lemons badges magnets postcards"
-).split()
+    "apples", "marbles", "stickers", "books", "coins", "shells", "pencils", "cards", "stamps", "cookies", "beads",
+    "buttons", "pears", "tickets", "photos", "plums", "flowers", "candles", "ribbons", "stones", "lemons", "badges",
+    "magnets", "postcards",
+)
+# fmt: on
 OPENINGS = (
     "{person} has {number} {things}.",
     "{person} starts the week with {number} {things}.",
@@ -94,9 +98,9 @@ WORDINGS = {
 }
 MISREADABLE = ("times", "half", "percent", "bags")
 KINDS = (*MISREADABLE, "gain", "lose")
-LARGEST = 99
+LARGEST = 60
 # The share of times that each make-believe model misreads an event that can be misread.
-GENERATORS = {"finch-small": 0.5, "finch-base": 0.4, "finch-large": 0.3}
+GENERATORS = {"finch-small": 0.58, "finch-base": 0.48, "finch-large": 0.38}
 WRONG_OTHERWISE = 0.3
 ERRORS = {"slip": 4, "wrong_operation": 3, "wrong_number": 3, "left_out_event": 3, "two_errors": 1, "wrong_answer": 1}
 
@@ -139,20 +143,20 @@ class Story:
         return value
 
 
-class OutOfRange(Exception):
+class OutOfRangeError(Exception):
     """A value left the whole numbers from 1 to `LARGEST`; the caller draws again."""
 
 
 def in_range(value: int) -> int:
     if not 1 <= value <= LARGEST:
-        raise OutOfRange
+        raise OutOfRangeError
     return value
 
 
 def whole(numerator: int, denominator: int) -> int:
     quotient, rest = divmod(numerator, denominator)
     if rest:
-        raise OutOfRange
+        raise OutOfRangeError
     return quotient
 
 
@@ -200,8 +204,8 @@ def worked_sums(event: Event, value: int, amount: int, *, lead: str = "", shift:
 def draw_event(rng: random.Random, value: int, person: str) -> Event:
     kind = rng.choices(KINDS, weights=(2, 2, 2, 2, 7, 7))[0]
     n = {
-        "gain": rng.randint(2, 30),
-        "lose": rng.randint(2, 30),
+        "gain": rng.randint(2, 15),
+        "lose": rng.randint(2, 15),
         "times": rng.choice((2, 3, 4)),
         "half": 2,
         "percent": rng.choice((10, 20, 25)),
@@ -215,14 +219,14 @@ def draw_event(rng: random.Random, value: int, person: str) -> Event:
 
 def draw_story(rng: random.Random) -> Story:
     while True:
-        person, things, start = rng.choice(PEOPLE), rng.choice(OBJECTS), rng.randint(4, 60)
+        person, things, start = rng.choice(PEOPLE), rng.choice(OBJECTS), rng.randint(4, 40)
         events: list[Event] = []
         value = start
         try:
             for _ in range(rng.randint(2, 4)):
                 events.append(draw_event(rng, value, person))
                 value = right_sums(events[-1], value)[1]
-        except OutOfRange:
+        except OutOfRangeError:
             continue
         return Story(person, things, start, tuple(events), rng.randrange(len(OPENINGS)), rng.randrange(len(QUESTIONS)))
 
@@ -254,7 +258,7 @@ def spoiled_sums(rng: random.Random, event: Event, value: int, error: str) -> tu
         other = "lose" if event.kind == "gain" else "gain"
         return right_sums(Event(other, event.n, 0, 0, ""), value)
     if error == "wrong_number" and event.kind in ("gain", "lose", "bags"):
-        wrong = rng.choice([n for n in range(2, 31) if n != event.n and abs(n - event.n) < 12])
+        wrong = rng.choice([n for n in range(2, 16) if n != event.n and abs(n - event.n) < 12])
         return right_sums(Event(event.kind, wrong, event.m, 0, ""), value)
     return right_sums(event, value, shift=rng.choice((-10, -3, -2, -1, 1, 2, 3, 10)))
 
@@ -311,7 +315,7 @@ def draw_solution(rng: random.Random, story: Story, misreads: float) -> Draft:
             error = rng.choices(list(ERRORS), weights=list(ERRORS.values()))[0]
         try:
             return write_steps(rng, story, misreads, error)
-        except OutOfRange:
+        except OutOfRangeError:
             continue
 
 

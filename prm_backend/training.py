@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from prm_backend.checkpoints import BACKBONE, CheckpointMetadata, content_hash, load_checkpoint, write_checkpoint
 from prm_backend.errors import NotEnoughData
 from prm_backend.features import FeatureReader
-from prm_backend.model import SCALARS, Array, StepHeads, sigmoid
+from prm_backend.model import EXCESS, SCALARS, Array, StepHeads, sigmoid
 from prm_backend.types import LabeledSolution, Progress, ReportProgress, StepLabel, ignore_progress
 
 Floats = NDArray[np.float64]
@@ -28,7 +28,7 @@ FOLDS = 5
 PENALTIES = (1e4, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
 PRIOR_STRENGTH = 2.0
 HIDDEN_SCALE = 0.3
-COMPONENTS = 256
+COMPONENTS = 128
 NEWTON_STEPS = 30
 
 
@@ -81,18 +81,27 @@ class LogisticFit:
         """The same function of the raw features: weight (d,) and bias."""
         weight = basis.axes @ self.weights
         bias = self.intercept - float(basis.mean @ weight) + self.slope * float(prior[1])
-        weight[SCALARS.index("max_surprisal")] += self.slope * float(prior[0])
+        weight[EXCESS] += self.slope * float(prior[0])
         return weight.astype(np.float32), bias
 
 
-def fit_logistic(coordinates: Floats, prior: Floats, label: Floats, weight: Floats, penalty: float) -> LogisticFit:
-    """Newton's method on the penalised log-likelihood. The slope is drawn to 1 and the intercept, weakly, to 0;
-    `penalty` infinite leaves the coordinates out."""
+def fit_logistic(
+    coordinates: Floats,
+    prior: Floats,
+    label: Floats,
+    weight: Floats,
+    penalty: float,
+    start: LogisticFit | None = None,
+) -> LogisticFit:
+    """Newton's method on the penalised log-likelihood, from `start`. The slope is drawn to 1 and the intercept, weakly,
+    to 0; `penalty` infinite leaves the coordinates out."""
     count = coordinates.shape[1] if np.isfinite(penalty) else 0
     design = np.hstack([np.ones((len(label), 1)), prior[:, None], coordinates[:, :count]])
     strength = np.concatenate([[0.1, PRIOR_STRENGTH], np.full(count, penalty)])
     centre = np.concatenate([[0.0, 1.0], np.zeros(count)])
     theta = centre.copy()
+    if start is not None:
+        theta = np.concatenate([[start.intercept, start.slope], start.weights[:count]])
     for _ in range(NEWTON_STEPS):
         probability = sigmoid(design @ theta)
         gradient = design.T @ (weight * (probability - label)) + strength * (theta - centre)
@@ -100,7 +109,7 @@ def fit_logistic(coordinates: Floats, prior: Floats, label: Floats, weight: Floa
         step = np.linalg.solve(curvature + np.diag(strength), gradient)
         step *= min(1.0, 5.0 / max(float(np.abs(design @ step).max()), 1e-9))
         theta -= step
-        if np.abs(step).max() < 1e-6:
+        if np.abs(step).max() < 1e-4:
             break
     weights = np.zeros(coordinates.shape[1])
     weights[:count] = theta[2:]
@@ -116,15 +125,14 @@ def choose_penalty(coordinates: Floats, prior: Floats, steps: JudgedSteps, *, se
     shuffled = np.random.default_rng(seed).permutation(problems)
     fold_of = dict(zip(shuffled.tolist(), (np.arange(len(shuffled)) % folds).tolist(), strict=True))
     fold = np.array([fold_of[problem] for problem in steps.problem.tolist()])
-    losses = {}
-    for penalty in (np.inf, *PENALTIES):
-        total = 0.0
-        for held_out in range(folds):
-            fit, test = fold != held_out, fold == held_out
-            model = fit_logistic(coordinates[fit], prior[fit], steps.label[fit], steps.weight[fit], penalty)
+    losses = dict.fromkeys((np.inf, *PENALTIES), 0.0)
+    for held_out in range(folds):
+        fit, test = fold != held_out, fold == held_out
+        model = None
+        for penalty in losses:
+            model = fit_logistic(coordinates[fit], prior[fit], steps.label[fit], steps.weight[fit], penalty, model)
             signed = np.where(steps.label[test] > 0, -1.0, 1.0) * model.logits(prior[test], coordinates[test])
-            total += float(steps.weight[test] @ np.logaddexp(0.0, signed))
-        losses[penalty] = total
+            losses[penalty] += float(steps.weight[test] @ np.logaddexp(0.0, signed))
     return min(losses, key=lambda penalty: losses[penalty])
 
 
@@ -132,14 +140,15 @@ def fit_ensemble(steps: JudgedSteps, prior_of_surprisal: Array, *, heads: int, s
     """Weights (H, d), biases (H,) and the chosen penalty, one head for each bootstrap sample of the problems."""
     basis = Basis.of(steps.features)
     coordinates = basis.coordinates(steps.features)
-    prior = prior_of_surprisal[0] * steps.features[:, SCALARS.index("max_surprisal")] + prior_of_surprisal[1]
+    prior = prior_of_surprisal[0] * steps.features[:, EXCESS] + prior_of_surprisal[1]
     penalty = choose_penalty(coordinates, prior, steps, seed=seed)
     rng = np.random.default_rng(seed)
     problems, problem = np.unique(steps.problem, return_inverse=True)
+    full = fit_logistic(coordinates, prior, steps.label, steps.weight, penalty)
     weights, biases = [], []
     for _ in range(heads):
         drawn = np.bincount(rng.integers(len(problems), size=len(problems)), minlength=len(problems))
-        fit = fit_logistic(coordinates, prior, steps.label, steps.weight * drawn[problem], penalty)
+        fit = fit_logistic(coordinates, prior, steps.label, steps.weight * drawn[problem], penalty, full)
         weight, bias = fit.folded(basis, prior_of_surprisal)
         weights.append(weight)
         biases.append(bias)
