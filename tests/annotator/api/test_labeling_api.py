@@ -44,8 +44,8 @@ def rate(client: Client, item: dict[str, Any], step: int, value: Any, **more: An
     return send(client, "PUT", path, {"client_id": str(uuid.uuid4()), "value": value, **more})
 
 
-def submit(client: Client, item: dict[str, Any], reason: str, **more: Any) -> Any:
-    body = {"client_id": str(uuid.uuid4()), "finish_reason": reason, **more}
+def submit(client: Client, item: dict[str, Any], finish_reason: str, **more: Any) -> Any:
+    body = {"client_id": str(uuid.uuid4()), "finish_reason": finish_reason, **more}
     return send(client, "POST", f"/api/v1/assignments/{item['assignment']}/submit/", body)
 
 
