@@ -171,7 +171,7 @@ def main() -> int:
     options.add_argument("--keep", type=Path, help="folder of cold starts, made when missing and used when there")
     chosen = options.parse_args()
     torch.set_num_threads(chosen.threads)
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    transformers_logging.disable_progress_bar()
     seeds, draws = (2, 3) if chosen.quick else (3, 10)
     measured = []
     for seed in range(seeds):

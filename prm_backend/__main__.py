@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from prm_backend.errors import PrmError
+from prm_backend.errors import NotEnoughData, PrmError
 from prm_backend.formats import rated_path, read_records
 from prm_backend.synthetic import generate_rows
 from prm_backend.types import LabeledSolution, Progress, Solution, SolutionRecord, problem_key, solution_score
@@ -156,7 +156,11 @@ def evaluate(options: argparse.Namespace) -> None:
 
     test = [labeled_solution(record) for record in records(options.test)]
     train = [labeled_solution(record) for record in records(options.train or [])]
-    threshold = evaluation.best_threshold(scored(train)) if train else None
+    try:
+        threshold = evaluation.best_threshold(scored(train)) if train else None
+    except NotEnoughData as error:
+        threshold = None
+        print(f"no threshold, so no F1: {error}", file=sys.stderr)
     figures = {
         "checkpoint": evaluation.evaluate(scored(test), threshold=threshold).as_dict(),
         "position_baseline": baselines.position_baseline(train or test, test if train else None).as_dict(),
@@ -193,8 +197,8 @@ def quiet_transformers() -> None:
     """Its progress bars and hints about tiny local models would bury our own lines."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # the same
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
 
 
 def report(progress: Progress) -> None:

@@ -60,9 +60,13 @@ class Checkpoint:
 
     def backbone(self) -> Backbone:
         try:
-            return Backbone(self.path / BACKBONE, self.metadata.adapter)
+            backbone = Backbone(self.path / BACKBONE, self.metadata.adapter)
         except (OSError, ValueError, KeyError) as error:
             raise CheckpointError(f"{self.path}: the backbone does not load ({error})") from error
+        read = self.heads.bad_weight.shape[1]
+        if read != backbone.width:
+            raise CheckpointError(f"{self.path}: its heads read {read} features, its backbone gives {backbone.width}")
+        return backbone
 
 
 def content_hash(content: object) -> str:

@@ -101,6 +101,6 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int) -> PreTrainedToken
     )
     numbers = " ".join(map(str, range(WHOLE_NUMBERS)))
     tokenizer.train_from_iterator([*texts, *[numbers] * 2], trainer)
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=PAD_TOKEN, additional_special_tokens=[START_TOKEN, STEP_TOKEN]
     )

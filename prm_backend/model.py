@@ -41,7 +41,7 @@ def sigmoid(logits: NDArray[Any]) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class StepHeads:
-    """H linear heads over d features. `prior` is (slope, intercept) of the logit of p(−) in the excess surprisal alone."""
+    """H linear heads over d features. `prior` is (slope, intercept) of the logit of p(−) in excess surprisal alone."""
 
     bad_weight: Array  # (H, d)
     bad_bias: Array  # (H,)

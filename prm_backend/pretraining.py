@@ -65,8 +65,9 @@ def pretrain_embedded(
     """Train the embedded backbone on problems and steps, and write it as a complete cold-start checkpoint.
 
     It makes `steps` updates, or fewer where the pool is so small that it would learn it by heart; the same input then
-    gives the same weights. `seconds` may limit the CPU time over all cores as well; what a busy machine reaches within it
-    varies. The default takes about 200 CPU seconds. Raises `NotEnoughData` when no solution has a step, and what `progress` raises.
+    gives the same weights. `seconds` may limit the CPU time over all cores as well; what a busy machine reaches within
+    it varies. The default takes about 200 CPU seconds. Raises `NotEnoughData` when no solution has a step, and what
+    `progress` raises.
     """
     solutions = [solution for solution in solutions if solution.steps]
     if not solutions:
@@ -144,7 +145,7 @@ def train_language_model(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         update, loss_value = update + 1, loss.item()
-    model.eval()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    model.eval()
     return update
 
 

@@ -27,6 +27,8 @@ Floats = NDArray[np.float64]
 FOLDS = 5
 PENALTIES = (1e4, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
 PRIOR_STRENGTH = 2.0
+# With fewer steps of a kind, folds can agree on a chance pattern: the heads then stay with surprisal.
+FEWEST_STEPS = 8
 HIDDEN_SCALE = 0.3
 COMPONENTS = 128
 NEWTON_STEPS = 30
@@ -117,23 +119,27 @@ def fit_logistic(
 
 
 def choose_penalty(coordinates: Floats, prior: Floats, steps: JudgedSteps, *, seed: int) -> float:
-    """The penalty with the lowest held-out log-loss over folds of problems; infinite where there is nothing to gain."""
-    problems = np.unique(steps.problem)
+    """The strongest penalty whose held-out log-loss, over folds of problems, is within one standard error of the
+    lowest (the rule of Breiman et al., "Classification and Regression Trees", 1984); infinite where the labels do not
+    show that there is anything to gain."""
+    problems, problem = np.unique(steps.problem, return_inverse=True)
     folds = min(FOLDS, len(problems))
-    if folds < 2 or len(np.unique(steps.label)) < 2:
+    positive = int(steps.label.sum())
+    if folds < 2 or min(positive, len(steps.label) - positive) < FEWEST_STEPS:
         return np.inf
-    shuffled = np.random.default_rng(seed).permutation(problems)
-    fold_of = dict(zip(shuffled.tolist(), (np.arange(len(shuffled)) % folds).tolist(), strict=True))
-    fold = np.array([fold_of[problem] for problem in steps.problem.tolist()])
-    losses = dict.fromkeys((np.inf, *PENALTIES), 0.0)
+    fold = np.random.default_rng(seed).permutation(np.arange(len(problems)) % folds)[problem]
+    penalties = (np.inf, *PENALTIES)
+    losses = np.zeros((len(penalties), len(problems)))
     for held_out in range(folds):
         fit, test = fold != held_out, fold == held_out
         model = None
-        for penalty in losses:
+        for row, penalty in enumerate(penalties):
             model = fit_logistic(coordinates[fit], prior[fit], steps.label[fit], steps.weight[fit], penalty, model)
             signed = np.where(steps.label[test] > 0, -1.0, 1.0) * model.logits(prior[test], coordinates[test])
-            losses[penalty] += float(steps.weight[test] @ np.logaddexp(0.0, signed))
-    return min(losses, key=lambda penalty: losses[penalty])
+            np.add.at(losses[row], problem[test], steps.weight[test] * np.logaddexp(0.0, signed))
+    excess = losses - losses[losses.sum(axis=1).argmin()]
+    error = excess.std(axis=1) * np.sqrt(len(problems))
+    return penalties[int(np.argmax(excess.sum(axis=1) <= error))]
 
 
 def fit_ensemble(steps: JudgedSteps, prior_of_surprisal: Array, *, heads: int, seed: int) -> tuple[Array, Array, float]:

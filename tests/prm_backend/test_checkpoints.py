@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,21 @@ def metadata_of_another_kind(folder: Path) -> None:
 def newer_format(folder: Path) -> None:
     metadata = json.loads((folder / METADATA).read_text())
     (folder / METADATA).write_text(json.dumps({**metadata, "format_version": 99}))
+
+
+def test_heads_of_another_backbone_are_refused(original: Path, tmp_path: Path) -> None:
+    other = init_backbone(random_model("bert", tmp_path / "model"), tmp_path / "other")
+    mixed = load_checkpoint(original)
+    write_checkpoint(
+        tmp_path / "mixed",
+        kind="heads",
+        backbone=other / BACKBONE,
+        adapter=replace(load_metadata(other).adapter, layers=(1,)),
+        heads=mixed.heads,
+        data_hash="0",
+    )
+    with pytest.raises(CheckpointError, match="its heads read 197 features, its backbone gives 101"):
+        Scorer.load(tmp_path / "mixed")
 
 
 @pytest.mark.parametrize(

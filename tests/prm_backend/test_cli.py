@@ -46,6 +46,19 @@ def test_evaluate_prints_figures_beside_baselines(home: Path, capsys: pytest.Cap
     assert "step auroc" in capsys.readouterr().out
 
 
+def test_training_files_without_a_right_solution_cost_the_f1_only(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = (home / "pool.jsonl").read_text().splitlines()
+    wrong = [row for row in rows if -1 in json.loads(row)["ratings"]]
+    (tmp_path / "wrong.jsonl").write_text("\n".join(wrong) + "\n")
+    files = [str(home / "first"), str(home / "pool.jsonl"), "--train", str(tmp_path / "wrong.jsonl")]
+    assert main(["evaluate", *files, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["checkpoint"]["f1"] is None
+    assert captured.err.startswith("no threshold, so no F1: ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

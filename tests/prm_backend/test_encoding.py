@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer
 
 from prm_backend.encoding import STEP_TOKEN, Adapter, SolutionTooLong, StepEncoder, train_tokenizer
 from prm_backend.types import Solution
@@ -23,7 +23,10 @@ def solution(*steps: str, problem: str = "How many?") -> Solution:
 
 def test_the_read_out_position_is_the_last_token_of_the_step() -> None:
     encoded = ENCODER.encode(solution("So 3.", "Then 4 apples."))
-    pieces = [TOKENIZER.convert_ids_to_tokens(list(encoded.ids[a:b])) for a, b in zip(encoded.starts, encoded.ends, strict=True)]
+    pieces = [
+        TOKENIZER.convert_ids_to_tokens(list(encoded.ids[a:b]))
+        for a, b in zip(encoded.starts, encoded.ends, strict=True)
+    ]
     assert pieces == [["So", "3", ".", STEP_TOKEN], ["Then", "4", "apples", ".", STEP_TOKEN]]
     assert encoded.ends[-1] == len(encoded.ids)
 
@@ -56,7 +59,7 @@ def test_a_solution_over_the_limit_is_an_error_that_names_it() -> None:
 
 def test_the_tokenizer_is_the_same_after_a_reload(tmp_path: Path) -> None:
     TOKENIZER.save_pretrained(tmp_path)
-    again: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
     text = r"Ünïcode $\frac{12}{3} = 4$ 日本 <step>"
     encoder = StepEncoder(again, ADAPTER)
     assert encoder.encode(solution(text)) == ENCODER.encode(solution(text))

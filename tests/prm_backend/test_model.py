@@ -16,7 +16,8 @@ ADAPTER = Adapter(prefix_ids=(1,), separator_ids=(2,), layers=(1, 2), max_tokens
 
 def heads(bad_bias: list[float], neutral_bias: list[float], width: int = 3) -> StepHeads:
     flat = np.zeros((len(bad_bias), width), np.float32)
-    return StepHeads(flat, np.float32(bad_bias), flat, np.float32(neutral_bias), np.zeros(2, np.float32))
+    biases = np.array([bad_bias, neutral_bias], np.float32)
+    return StepHeads(flat, biases[0], flat, biases[1], np.zeros(2, np.float32))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
