@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 QUEUE_OF_KIND: dict[str, str] = {
     Job.Kind.IMPORT: "default",
+    Job.Kind.UNDO: "default",
     Job.Kind.GRADE: "default",
     Job.Kind.PRETRAIN: "gpu",
     Job.Kind.SCORE: "gpu",

@@ -3,7 +3,6 @@ it, and it imports torch only when a function needs it."""
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, Prefetch, QuerySet
+from django.db.models import Prefetch, QuerySet
 
 from annotator.actions.generations import PlannedItem
 from annotator.actions.learning import record_scores
@@ -20,6 +19,7 @@ from annotator.models import (
     Campaign,
     Checkpoint,
     Completion,
+    Job,
     Labeling,
     Problem,
     QueueItem,
@@ -27,7 +27,7 @@ from annotator.models import (
     Solution,
     SolutionScore,
 )
-from annotator.queries.pool import eligible_solutions, visible_solutions
+from annotator.queries.pool import eligible_solutions, unscored_solutions, visible_solutions
 from prm_backend import types as prm
 from prm_backend.errors import NotEnoughData
 from prm_backend.policy import parse_policy
@@ -89,9 +89,10 @@ def _labels(labeling: Labeling) -> tuple[prm.StepLabel | None, ...]:
     return tuple(labels)
 
 
-def checkpoint_folder(campaign: Campaign, number: int) -> str:
-    """Relative to the data folder."""
-    return f"checkpoints/{campaign.slug}/{number:04d}"
+def checkpoint_folder(job: Job, number: int) -> str:
+    """Relative to the data folder. Every attempt has a folder of its own, so that a worker that was given up for dead
+    cannot touch what its successor has written."""
+    return f"checkpoints/{job.campaign.slug}/{number:04d}-{job.pk}.{job.attempt}"
 
 
 def feature_cache(campaign: Campaign) -> Path:
@@ -104,10 +105,10 @@ def make_backbone(campaign: Campaign, folder: str, progress: ReportProgress) -> 
     from prm_backend.checkpoints import load_metadata
     from prm_backend.pretraining import init_backbone, pretrain_embedded
 
-    out = _fresh(folder)
+    out = _place(folder)
     pool = pool_to_read(campaign, Problem.SplitName.TRAIN)
     if campaign.backbone == "embedded":
-        pretrain_embedded(list(pool), out, seconds=settings.PRETRAIN_SECONDS, progress=progress)
+        pretrain_embedded(list(pool), out, steps=settings.PRETRAIN_STEPS, progress=progress)
     else:
         init_backbone(Path(campaign.backbone), out, solutions=list(islice(pool, CALIBRATION_SAMPLE)))
     return asdict(load_metadata(out))
@@ -120,13 +121,11 @@ def train(
     from prm_backend.training import train_heads
 
     cache = feature_cache(backbone.campaign)
-    return asdict(train_heads(backbone.path, labeled, _fresh(folder), cache_dir=cache, progress=progress))
+    return asdict(train_heads(backbone.path, labeled, _place(folder), cache_dir=cache, progress=progress))
 
 
-def _fresh(folder: str) -> Path:
-    """Where a checkpoint will be written; what an attempt that was cut short left there goes."""
+def _place(folder: str) -> Path:
     out = Path(settings.DATA_DIR) / folder
-    shutil.rmtree(out, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     return out
 
@@ -139,13 +138,10 @@ def scores_of(folder: Path, campaign: Campaign, solutions: Iterable[prm.Solution
 
 
 def score_pool(checkpoint: Checkpoint) -> Iterator[tuple[int, int]]:
-    """Score what this checkpoint has not scored yet, writing chunk by chunk; yields how many are done, of how many.
-    Test problems are left out: nothing is ever selected from them."""
+    """Score what this checkpoint has not scored yet, writing chunk by chunk; yields how many are done, of how many."""
     from prm_backend.scoring import Scorer
 
-    splits = (Problem.SplitName.TRAIN, Problem.SplitName.VALIDATION)
-    scored = SolutionScore.objects.filter(checkpoint=checkpoint, solution=OuterRef("pk"))
-    pending = visible_solutions(checkpoint.campaign).filter(~Exists(scored), split__in=splits, step_count__gt=0)
+    pending = unscored_solutions(checkpoint)
     total, done, last = pending.count(), 0, 0
     yield done, total
     scorer = Scorer.load(checkpoint.path, cache_dir=feature_cache(checkpoint.campaign))

@@ -135,6 +135,8 @@ STORAGES = {
         "BACKEND": env.str("STATICFILES_STORAGE", default="whitenoise.storage.CompressedManifestStaticFilesStorage")
     },
 }
+# Counts failed logins, so all web processes have to share it; several machines need CACHE_URL.
+CACHES = {"default": env.cache_url("CACHE_URL", default=f"filecache://{DATA_DIR / 'cache' / 'web'}")}
 MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_BYTES", default=1 << 30)
 
 SECURE_CONTENT_TYPE_NOSNIFF = True
@@ -176,6 +178,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "annotator.api.errors.handle_exception",
+    "NUM_PROXIES": env.int("NUM_PROXIES", default=0),  # how many X-Forwarded-For entries are our own proxies
     "DEFAULT_THROTTLE_RATES": {"login": "20/min"},
 }
 SPECTACULAR_SETTINGS = {
@@ -222,8 +225,8 @@ CELERY_BEAT_SCHEDULE = {
     },
 }
 
-# CPU time over all cores that the embedded model is pretrained for; more helps little (docs/experiments.md).
-PRETRAIN_SECONDS = env.float("PRETRAIN_SECONDS", default=200.0)
+# Updates of the embedded model's pretraining: about two minutes on two cores (docs/experiments.md).
+PRETRAIN_STEPS = env.int("PRETRAIN_STEPS", default=2000)
 JOB_LEASE_SECONDS = env.int("JOB_LEASE_SECONDS", default=60)
 
 LOGGING = {

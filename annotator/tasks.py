@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from django.db import transaction
-from django.utils import timezone
+from django.conf import settings
+from django.db import DatabaseError, connection, transaction
 
 from annotator import prm
 from annotator.actions import datasets, generations, grading, imports, jobs, learning
@@ -35,7 +37,8 @@ def run_job(pk: int) -> None:
     if job is None:
         return
     try:
-        HANDLERS[Job.Kind(job.kind)](job)
+        with kept_alive(job):
+            HANDLERS[Job.Kind(job.kind)](job)
     except (jobs.JobCancelled, Cancelled):
         _give_up(job, "It was cancelled.")
         jobs.end_cancelled(job)
@@ -46,9 +49,34 @@ def run_job(pk: int) -> None:
         jobs.fail_job(job, str(error))
     except Exception as error:
         logger.exception("job %s failed", pk)
+        if job.attempt >= Job.MAX_ATTEMPTS:
+            _give_up(job, f"{type(error).__name__}: {error}")
         jobs.release_job(job, f"{type(error).__name__}: {error}")
     else:
         advance(job.campaign)
+
+
+@contextmanager
+def kept_alive(job: Job) -> Iterator[None]:
+    """Renews the lease from a thread of its own, for the stretches in which a job has nothing to report."""
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(settings.JOB_LEASE_SECONDS / 3):
+            try:
+                jobs.keep_lease(job)
+            except DatabaseError as error:
+                logger.warning("job %s: its lease could not be renewed: %s", job.pk, error)
+            finally:
+                connection.close()
+
+    thread = threading.Thread(target=renew, name=f"lease of job {job.pk}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @app.task(name="annotator.tasks.reconcile")
@@ -90,6 +118,11 @@ def import_file(job: Job) -> None:
         jobs.finish_job(job, counts)
 
 
+def undo_import(job: Job) -> None:
+    imports.finish_undo(ImportRun.objects.get(pk=job.params["import_run"]))
+    jobs.finish_job(job, {})
+
+
 def grade(job: Job) -> None:
     graded = grading.grade_pending(job.campaign, Reporter(job))
     jobs.finish_job(job, {"graded": graded})
@@ -97,7 +130,7 @@ def grade(job: Job) -> None:
 
 def pretrain(job: Job) -> None:
     campaign = job.campaign
-    folder = prm.checkpoint_folder(campaign, 0)
+    folder = prm.checkpoint_folder(job, 0)
     metadata = prm.make_backbone(campaign, folder, Reporter(job))
     with transaction.atomic():
         checkpoint = learning.register_checkpoint(
@@ -111,13 +144,12 @@ def score(job: Job) -> None:
     """Score what the checkpoint in service has not seen; chunks that are written stay written."""
     checkpoint = job.campaign.checkpoint
     assert checkpoint is not None, "scoring is enqueued once there is a checkpoint"
-    started = timezone.now()
     scored = 0
     for done, total in prm.score_pool(checkpoint):
         scored = done
         jobs.report_progress(job, done=done, total=total, note=f"{done} of {total} solutions")
     with transaction.atomic():
-        learning.mark_pool_scored(checkpoint, since=started)
+        learning.mark_pool_scored(checkpoint)
         jobs.finish_job(job, {"checkpoint": checkpoint.number, "solutions": scored})
 
 
@@ -127,7 +159,7 @@ def retrain(job: Job) -> None:
     labelings = training_labelings(campaign)
     labeled = prm.labeled_solutions(labelings)
     number = learning.next_checkpoint_number(campaign)
-    folder = prm.checkpoint_folder(campaign, number)
+    folder = prm.checkpoint_folder(job, number)
     backbone = Checkpoint.objects.filter(campaign=campaign, kind=Checkpoint.Kind.BACKBONE).latest("number")
     report = Reporter(job)
     try:
@@ -189,6 +221,7 @@ def _give_up(job: Job, error: str) -> None:
 
 HANDLERS: dict[Job.Kind, Callable[[Job], None]] = {
     Job.Kind.IMPORT: import_file,
+    Job.Kind.UNDO: undo_import,
     Job.Kind.GRADE: grade,
     Job.Kind.PRETRAIN: pretrain,
     Job.Kind.SCORE: score,

@@ -9,6 +9,7 @@ from annotator.actions.generations import open_first_generation
 from annotator.dispatch import enqueue
 from annotator.errors import Conflict, Invalid
 from annotator.models import Campaign, Guideline, Job, Membership, User
+from annotator.queries.pool import visible_solutions
 from prm_backend.errors import PrmError
 from prm_backend.policy import parse_policy
 
@@ -86,6 +87,8 @@ def activate_campaign(campaign: Campaign, *, actor: User | None) -> Campaign:
         return locked
     if locked.phase != Campaign.Phase.JUDGE:
         raise Conflict("phase_not_served", "Phase 1 labelings can be imported and exported, but not yet labeled here.")
+    if not visible_solutions(locked).exists():
+        raise Conflict("empty_pool", "There is nothing to label yet: import solutions first.")
     if not locked.generations.exists():
         open_first_generation(locked)
         if locked.checkpoint is None:

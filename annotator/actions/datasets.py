@@ -16,7 +16,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from annotator.actions.audit import record
 from annotator.dispatch import enqueue
-from annotator.errors import Invalid
+from annotator.errors import Conflict, Invalid
 from annotator.models import Campaign, DatasetVersion, Guideline, Job, Labeling, Rating, User
 from annotator.queries.labelings import submitted_labelings
 from annotator.queries.records import records_of
@@ -24,8 +24,8 @@ from prm_backend.formats import FORMATS, prm800k_line, read_records, written_lin
 from prm_backend.types import SolutionRecord, split_of_problem
 
 FILTERS = (
-    "submitted labelings, imported ones too; left out: drafts, surplus and withdrawn labelings, and labelings of "
-    "sources that name only the first error, which PRM800K cannot express"
+    "submitted labelings, imported ones too; drafts, surplus and withdrawn labelings are no part of it; left out is "
+    "what PRM800K cannot express: imported labels that name only the first error, or that end before the solution does"
 )
 
 
@@ -37,15 +37,27 @@ class Draft:
     path: Path
     sha256: str = ""
     counts: Counter[str] = field(default_factory=Counter)
+    left_out: int = 0
 
 
-def exported_labelings(campaign: Campaign) -> QuerySet[Labeling]:
+def expressible(labelings: QuerySet[Labeling]) -> QuerySet[Labeling]:
+    """Those that PRM800K has words for."""
     not_bad = Rating.objects.filter(labeling=OuterRef("pk"), not_bad=True)
-    return submitted_labelings(campaign).filter(~Exists(not_bad))
+    return labelings.filter(~Exists(not_bad)).exclude(finish_reason="")
 
 
-def request_dataset(campaign: Campaign, *, actor: User | None, wake: bool = True) -> Job:
-    """Enqueue a new dataset version of everything submitted so far."""
+def _last_labeling(campaign: Campaign) -> int:
+    last = Labeling.objects.filter(campaign=campaign).order_by("-pk").values_list("pk", flat=True).first()
+    return last or 0
+
+
+def request_dataset(
+    campaign: Campaign, *, actor: User | None, wake: bool = True, include_simulated: bool = False
+) -> Job:
+    """Enqueue a new dataset version of everything submitted so far. Raises `Conflict` for a campaign of simulated
+    labelers unless it is asked for by name."""
+    if campaign.simulated and not include_simulated:
+        raise Conflict("simulated", "This campaign holds simulated labels, not people's.")
     return enqueue(Job.Kind.DATASET, campaign, actor=actor, wake=wake)
 
 
@@ -55,8 +67,11 @@ def write_draft(campaign: Campaign) -> Draft:
     folder.mkdir(parents=True, exist_ok=True)
     draft = Draft(campaign, folder / f".draft.{os.getpid()}")
     digest = hashlib.sha256()
+    submitted = submitted_labelings(campaign).filter(pk__lte=_last_labeling(campaign))
+    chosen = expressible(submitted)
+    draft.left_out = submitted.count() - chosen.count()
     with draft.path.open("wb") as file:
-        for row in records_of(exported_labelings(campaign)):
+        for row in records_of(chosen):
             line = (prm800k_line(row) + "\n").encode()
             file.write(line)
             digest.update(line)
@@ -126,9 +141,7 @@ def _manifest(campaign: Campaign, number: int, draft: Draft) -> dict[str, Any]:
         "format": "prm800k",
         "sha256": draft.sha256,
         "counts": dict(sorted(draft.counts.items())),
-        "left_out": {
-            "named only the first error": submitted_labelings(campaign).count() - draft.counts["records"],
-        },
+        "left_out": draft.left_out,
         "filters": FILTERS,
         "simulated": campaign.simulated,
         "guideline": guideline.version if guideline else None,

@@ -86,6 +86,7 @@ class ChunkWriter:
 
     run: ImportRun
     counts: Counter[str] = field(default_factory=Counter)
+    occurrences: Counter[str] = field(default_factory=Counter)
 
     @transaction.atomic
     def write(self, records: Sequence[SolutionRecord]) -> list[tuple[SolutionRecord, Solution]]:
@@ -138,6 +139,14 @@ class ChunkWriter:
         ]
         made = Solution.objects.bulk_create(new)
         self._paths([(solution, wanted[solution.digest].steps) for solution in made])
+        Solution.repeated_by.through.objects.bulk_create(
+            [
+                Solution.repeated_by.through(solution=solution, importrun=self.run)
+                for solution in found.values()
+                if solution.import_run_id != self.run.pk
+            ],
+            ignore_conflicts=True,
+        )
         self.counts["solutions"] += len(made)
         self.counts["repeats"] += len(records) - len(made)
         return found | {solution.digest: solution for solution in made}
@@ -151,8 +160,8 @@ class ChunkWriter:
             phase=record.phase,
             split=problem.split,
             draw=seeded_draw(self.run.campaign, digest),
-            external_id=(record.external_id or "")[:200],
-            generator=(record.generator or "")[:200],
+            external_id=record.external_id or "",
+            generator=record.generator or "",
             step_count=len(record.steps),
             final_answer=record.final_answer,
             source_verdict=VERDICT_OF_SOURCE[record.final_answer_correct],
@@ -177,7 +186,10 @@ class ChunkWriter:
         if labeling is None:
             return
         wire = prm800k_line(record) if record.labeling else [record.external_id, record.step_labels]
-        digest = digest_of(solution.digest, wire)
+        # The same words twice in a file are two labelings; the same file twice adds none.
+        said = digest_of(solution.digest, wire)
+        self.occurrences[said] += 1
+        digest = digest_of(said, self.occurrences[said])
         if Labeling.objects.filter(campaign=self.run.campaign, digest=digest).exists():
             return
         row = Labeling.objects.create(
@@ -185,13 +197,14 @@ class ChunkWriter:
             solution=solution,
             import_run=self.run,
             state=Labeling.State.SUBMITTED,
-            finish_reason=labeling.finish_reason,
+            finish_reason=labeling.finish_reason or "",
             wall_ms=labeling.total_time,
             source_labeler=labeling.labeler,
             source_timestamp=labeling.timestamp,
             generation_number=labeling.generation,
             is_quality_control=labeling.is_quality_control_question,
             is_initial_screening=labeling.is_initial_screening_question,
+            source_final_answer=record.final_answer if record.final_answer != solution.final_answer else None,
             verifier_score=record.verifier_score,
             question_keys=list(record.question_keys) or None,
             digest=digest,
@@ -318,15 +331,18 @@ class TreeWriter:
 
 
 def labeling_of_step_labels(record: SolutionRecord, *, at: datetime.datetime) -> LabelingRecord | None:
-    """A labeling from bare step labels, up to the last judged step; None where nothing was judged by a person. The
-    source names neither labeler nor time, so it gets the import's."""
-    labels = record.step_labels or ()
+    """A labeling from bare step labels, up to the first error (what follows it stays unrated) or the last judged step;
+    None where nothing was judged by a person. It has no finish reason where the source stopped half way. The source
+    names neither labeler nor time, so it gets the import's."""
+    labels = list(record.step_labels or ())
+    found_error = StepLabel.BAD in labels
+    if found_error:
+        labels = labels[: labels.index(StepLabel.BAD) + 1]
     judged = [index for index, label in enumerate(labels) if label is not None]
     if not judged:
         return None
-    found_error = StepLabel.BAD in labels
-    complete = len(judged) == len(labels)
-    reason = FinishReason.FOUND_ERROR if found_error else FinishReason.SOLUTION if complete else FinishReason.GIVE_UP
+    complete = len(judged) == len(record.steps)
+    reason = FinishReason.FOUND_ERROR if found_error else FinishReason.SOLUTION if complete else None
     steps = tuple(
         LabeledStep(
             completions=(RatedCompletion(text=record.steps[index], rating=_rating(labels[index])),),

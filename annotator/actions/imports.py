@@ -44,7 +44,7 @@ from prm_backend.formats import detect_format, read_records
 from prm_backend.types import SolutionRecord
 
 # Small enough that a chunk's transaction stays far under a second.
-CHUNK = 100
+CHUNK = 50
 
 Report = Callable[[float, float, str], None]
 
@@ -150,24 +150,41 @@ def fail_import(run: ImportRun, error: str) -> None:
 def abandoned_imports() -> list[ImportRun]:
     """Runs that no job will finish: theirs failed for good or was cancelled."""
     unfinished = Job.objects.filter(campaign=OuterRef("campaign"), kind=Job.Kind.IMPORT, state__in=Job.UNFINISHED)
+    runs = ImportRun.objects.filter(~Exists(unfinished), state__in=ImportRun.UNFINISHED)
     grace = timezone.now() - datetime.timedelta(minutes=1)
-    return list(ImportRun.objects.filter(~Exists(unfinished), state__in=ImportRun.UNFINISHED, created_at__lt=grace))
+    return list(runs.filter(created_at__lt=grace).exclude(state=ImportRun.State.UNDOING))
 
 
-def undo_import(run: ImportRun, *, actor: User) -> None:
-    """Take a file's rows out again. Raises `Conflict` once somebody has labeled any of its solutions."""
-    with transaction.atomic():
-        ours = Solution.objects.filter(import_run=run)
-        QueueItem.objects.filter(solution__in=ours, taken=0).update(retired=True)
-        if run.state != ImportRun.State.DONE:
-            raise Conflict("not_done", "Only a finished import can be undone.")
-        labeled = Labeling.objects.filter(solution__in=ours).exclude(import_run=run)
-        if labeled.exists() or Assignment.objects.filter(solution__in=ours).exists():
-            raise Conflict("labeled", "Some of its solutions have been labeled or are being labeled: it stays.")
-        _set_state(run, ImportRun.State.UNDONE)
-        record("undo import", campaign=run.campaign, actor=actor, subject=run.file_name)
+def undo_import(run: ImportRun, *, actor: User, wake: bool = True) -> Job:
+    """Make a file's rows invisible and enqueue their removal. Raises `Conflict` once somebody has labeled any of its
+    solutions, while a later file counts on them, and while another import is under way."""
+    try:
+        with transaction.atomic():
+            _check_untouched(run)
+            _set_state(run, ImportRun.State.UNDOING)
+            record("undo import", campaign=run.campaign, actor=actor, subject=run.file_name)
+            return enqueue(Job.Kind.UNDO, run.campaign, params={"import_run": run.pk}, actor=actor, wake=wake)
+    except IntegrityError as error:
+        raise Conflict("import_running", "Another file is being imported; try again when it is done.") from error
+
+
+def _check_untouched(run: ImportRun) -> None:
+    ours = Solution.objects.filter(import_run=run)
+    QueueItem.objects.filter(solution__in=ours, taken=0).update(retired=True)
+    if not ImportRun.objects.select_for_update().filter(pk=run.pk, state=ImportRun.State.DONE).exists():
+        raise Conflict("not_done", "Only a finished import can be undone.")
+    labeled = Labeling.objects.filter(solution__in=ours).exclude(import_run=run)
+    if labeled.exists() or Assignment.objects.filter(solution__in=ours).exists():
+        raise Conflict("labeled", "Some of its solutions have been labeled or are being labeled: it stays.")
+    if ours.filter(repeated_by__state=ImportRun.State.DONE).exists():
+        raise Conflict("repeated", "A later file repeats some of its solutions: undo that one first.")
+
+
+def finish_undo(run: ImportRun) -> None:
+    """Delete what nobody can see any more. May be called again after it was cut short."""
     remove_rows(run)
     oracle_file(run).unlink(missing_ok=True)
+    _set_state(run, ImportRun.State.UNDONE)
 
 
 def remove_rows(run: ImportRun) -> None:
@@ -178,6 +195,7 @@ def remove_rows(run: ImportRun) -> None:
             LabelingStep.objects.filter(labeling__in=labelings).delete()
             Labeling.objects.filter(pk__in=labelings).delete()
     GoldLabel.objects.filter(import_run=run).delete()
+    run.repeated_solutions.clear()
     for solutions in _id_chunks(Solution.objects.filter(import_run=run).values_list("pk", flat=True)):
         with transaction.atomic():
             QueueItem.objects.filter(solution__in=solutions).delete()

@@ -16,6 +16,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from annotator.actions.audit import record
+from annotator.dispatch import enqueue
 from annotator.errors import Conflict
 from annotator.models import Job, User, WorkerPulse
 
@@ -73,6 +74,11 @@ def finish_job(job: Job, result: dict[str, Any]) -> None:
         raise LeaseLost(f"job {job.pk} has another owner")
 
 
+def keep_lease(job: Job) -> bool:
+    """Renew the lease without a word on progress; False once the job has another owner."""
+    return bool(Job.objects.filter(_owned(job)).update(lease_until=_lease_end()))
+
+
 def fail_job(job: Job, error: str) -> None:
     Job.objects.filter(_owned(job)).update(
         state=Job.State.FAILED, error=error, finished_at=timezone.now(), lease_until=None
@@ -83,8 +89,19 @@ def release_job(job: Job, error: str) -> None:
     """Give the lease back after a passing fault: the job is tried again until its attempts are used up."""
     if job.attempt >= Job.MAX_ATTEMPTS:
         fail_job(job, error)
-    else:
-        Job.objects.filter(_owned(job)).update(state=Job.State.QUEUED, error=error, lease_until=None)
+        return
+    again = Job.objects.filter(_owned(job), cancel_requested=False)
+    if not again.update(state=Job.State.QUEUED, error=error, lease_until=None):
+        end_cancelled(job)
+
+
+@transaction.atomic
+def retry_job(job: Job, *, actor: User) -> Job:
+    """Do again what failed or was cancelled; but an import starts with its file."""
+    if job.state not in (Job.State.FAILED, Job.State.CANCELLED) or job.kind == Job.Kind.IMPORT:
+        raise Conflict("not_again", "Only failed or cancelled work can be tried again; a file is uploaded again.")
+    record("retry job", campaign=job.campaign, actor=actor, subject=f"job {job.pk}", kind=job.kind)
+    return enqueue(Job.Kind(job.kind), job.campaign, params=job.params, actor=actor)
 
 
 @transaction.atomic
@@ -103,7 +120,7 @@ def end_cancelled(job: Job) -> None:
 
 
 @transaction.atomic
-def sweep_jobs(*, resend_after: datetime.timedelta = datetime.timedelta(seconds=15)) -> list[Job]:
+def sweep_jobs(*, resend_after: datetime.timedelta = datetime.timedelta(seconds=60)) -> list[Job]:
     """End what can no longer run (cancelled or out of attempts, its worker silent) and return the jobs that need a new
     wake-up: queued for a while, or running under a lease that ran out."""
     now = timezone.now()

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from annotator.actions.audit import record
-from annotator.actions.queue import end_assignment, lock_assignment, take_permit
+from annotator.actions.queue import end_assignment, lock_assignment, take_permit_back
 from annotator.errors import Conflict, Invalid
 from annotator.models import Assignment, Completion, Guideline, Labeling, Rating, RatingEvent
 from prm_backend.types import FinishReason
@@ -50,9 +50,10 @@ def rate_completion(assignment: Assignment, act: RatingAct) -> Labeling:
     after the first error); nothing is changed then.
     """
     current = lock_assignment(assignment)
+    known = RatingEvent.objects.filter(labeling__assignment=current, client_id=act.client_id)
+    if event := known.select_related("labeling").first():
+        return event.labeling
     labeling = _open_labeling(current)
-    if act.client_id in _known_ids(labeling):
-        return labeling
     _apply(labeling, _path(current), [act])
     if current.state == Assignment.State.ACTIVE:
         Assignment.objects.filter(pk=current.pk).update(lease_until=timezone.now() + current.campaign.lease)
@@ -70,8 +71,7 @@ def submit_labeling(assignment: Assignment, act: SubmitAct, ratings: Sequence[Ra
         return done
     labeling = _open_labeling(current)
     path = _path(current)
-    known = _known_ids(labeling)
-    _apply(labeling, path, [rating for rating in ratings if rating.client_id not in known])
+    _apply(labeling, path, _news(labeling, ratings))
     _check_finished(labeling, path, act)
     now = timezone.now()
     _finish(labeling, current, act, now)
@@ -103,8 +103,18 @@ def _open_labeling(assignment: Assignment) -> Labeling:
     return labeling
 
 
-def _known_ids(labeling: Labeling) -> set[UUID]:
-    return set(RatingEvent.objects.filter(labeling=labeling).values_list("client_id", flat=True))
+def _news(labeling: Labeling, acts: Sequence[RatingAct]) -> list[RatingAct]:
+    """The acts that have not been stored, once each. One that was followed by a stored act on the same completion is
+    no news either: it was overtaken on its way."""
+    known = set(RatingEvent.objects.filter(labeling=labeling).values_list("client_id", flat=True))
+    news: list[RatingAct] = []
+    for act in acts:
+        if act.client_id in known:
+            news = [earlier for earlier in news if earlier.completion_id != act.completion_id]
+        else:
+            known.add(act.client_id)
+            news.append(act)
+    return news
 
 
 def _path(assignment: Assignment) -> list[Completion]:
@@ -200,7 +210,7 @@ def _check_finished(labeling: Labeling, path: Sequence[Completion], act: SubmitA
 
 
 def _finish(labeling: Labeling, assignment: Assignment, act: SubmitAct, now: datetime.datetime) -> None:
-    in_time = assignment.state == Assignment.State.ACTIVE or _took_permit_back(assignment)
+    in_time = assignment.state == Assignment.State.ACTIVE or take_permit_back(assignment.item)
     labeling.state = Labeling.State.SUBMITTED if in_time else Labeling.State.SURPLUS
     labeling.finish_reason = act.finish_reason
     labeling.reason, labeling.comment = act.reason.strip(), act.comment.strip()
@@ -214,12 +224,5 @@ def _finish(labeling: Labeling, assignment: Assignment, act: SubmitAct, now: dat
     labeling.verifier_score = assignment.item.solution_score
     labeling.save()
     gave_up = act.finish_reason == FinishReason.GIVE_UP
-    end_assignment(assignment, Assignment.State.RETURNED if gave_up else Assignment.State.DONE, now=now)
-
-
-def _took_permit_back(assignment: Assignment) -> bool:
-    if assignment.state == Assignment.State.EXPIRED and take_permit(assignment.item_id):
-        Assignment.objects.filter(pk=assignment.pk).update(state=Assignment.State.ACTIVE)
-        assignment.state = Assignment.State.ACTIVE
-        return True
-    return False
+    if in_time:
+        end_assignment(assignment, Assignment.State.RETURNED if gave_up else Assignment.State.DONE, now=now)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,8 @@ from django.utils import timezone
 from annotator.actions.audit import record
 from annotator.dispatch import enqueue
 from annotator.errors import Conflict
-from annotator.models import Campaign, Checkpoint, ImportRun, Job, Solution, SolutionScore, User
+from annotator.models import Campaign, Checkpoint, Job, Solution, SolutionScore, User
+from annotator.queries.pool import unscored_solutions
 from prm_backend.types import StepScores, solution_score
 
 
@@ -56,13 +56,12 @@ def record_scores(checkpoint: Checkpoint, scored: Sequence[tuple[Solution, StepS
 
 
 @transaction.atomic
-def mark_pool_scored(checkpoint: Checkpoint, *, since: datetime.datetime) -> None:
-    """The pool has its scores; unless solutions came in after the scoring began, which leaves them to the next one."""
-    latecomers = ImportRun.objects.filter(
-        campaign=checkpoint.campaign, state=ImportRun.State.DONE, published_at__gte=since
-    )
-    if not latecomers.exists():
-        Checkpoint.objects.filter(pk=checkpoint.pk).update(pool_scored_at=timezone.now())
+def mark_pool_scored(checkpoint: Checkpoint) -> None:
+    """The pool has its scores, unless solutions came in meanwhile: those are left to the next scoring."""
+    locked = Checkpoint.objects.select_for_update().get(pk=checkpoint.pk)
+    if not unscored_solutions(locked).exists():
+        locked.pool_scored_at = timezone.now()
+        locked.save(update_fields=["pool_scored_at"])
 
 
 @transaction.atomic
@@ -119,11 +118,12 @@ def pass_gate(checkpoint: Checkpoint, *, metrics: dict[str, Any], gate: dict[str
 
 def is_good_enough(gate: dict[str, Any], policy: str) -> bool:
     """The three policies, from strict to trusting. `unless_worse` promotes while the interval of the difference does
-    not lie wholly below zero; with too little evidence for an interval it looks at the difference itself."""
+    not lie wholly below zero; with too little evidence for an interval it looks at the difference itself, and without
+    any it promotes nothing."""
     if policy == Campaign.GatePolicy.BETTER:
         return bool(gate["verdict"] == "better")
     if policy == Campaign.GatePolicy.NOT_WORSE:
         return gate["verdict"] in ("better", "not_worse")
     if gate["verdict"] == "not_enough_evidence":
-        return gate["difference"] is None or gate["difference"] >= 0
-    return gate["upper"] is None or gate["upper"] >= 0
+        return gate["difference"] is not None and gate["difference"] >= 0
+    return bool(gate["upper"] >= 0)

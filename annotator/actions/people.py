@@ -5,6 +5,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.utils.crypto import get_random_string
+from rest_framework.authtoken.models import Token
 
 from annotator.actions.audit import record
 from annotator.errors import Conflict, Invalid
@@ -61,16 +62,28 @@ def add_member(
 
 @transaction.atomic
 def renew_one_time_password(membership: Membership, *, actor: User) -> str:
-    """A new one-time password for a member who never chose their own. People with a password of their own, or of
-    another campaign, are none of this manager's business."""
+    """A new one-time password for a member who never chose their own. People with a password of their own, of another
+    campaign or of the staff are none of this manager's business. Raises `Conflict`."""
     user = membership.user
     if not user.must_change_password:
         raise Conflict("has_own_password", f"{user.username} has chosen a password; only they can change it.")
+    if user.is_staff or user.is_superuser or user.memberships.exclude(pk=membership.pk).exists():
+        raise Conflict("not_yours", f"{user.username} belongs to others too: an administrator can help.")
     password = one_time_password()
     user.set_password(password)
     user.save(update_fields=["password"])
+    Token.objects.filter(user=user).delete()
     record("renew one-time password", campaign=membership.campaign, actor=actor, subject=user.username)
     return password
+
+
+@transaction.atomic
+def own_password_chosen(user: User) -> None:
+    """The one-time password is behind them; whatever was opened with it is closed."""
+    user.must_change_password = False
+    user.save(update_fields=["must_change_password"])
+    Token.objects.filter(user=user).delete()
+    record("choose password", campaign=None, actor=user, subject=user.username)
 
 
 @transaction.atomic

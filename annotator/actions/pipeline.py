@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from django.db.models import F
+
 from annotator.dispatch import enqueue
 from annotator.errors import Conflict
-from annotator.models import Campaign, Checkpoint, Generation, Job
+from annotator.models import Campaign, Checkpoint, Generation, Job, Problem, QueueItem
 from annotator.queries.labelings import training_labelings
+from annotator.queries.pool import eligible_solutions
 
 
 def advance(campaign: Campaign) -> Job | None:
@@ -26,6 +29,8 @@ def advance(campaign: Campaign) -> Job | None:
 
 
 def next_kind(campaign: Campaign) -> Job.Kind | None:
+    if queue_is_exhausted(campaign):
+        return Job.Kind.RELEASE
     if campaign.checkpoint is None:
         return Job.Kind.PRETRAIN
     if campaign.checkpoint.pool_scored_at is None:
@@ -35,6 +40,12 @@ def next_kind(campaign: Campaign) -> Job.Kind | None:
     if new_labelings(campaign) >= campaign.retrain_after:
         return Job.Kind.RETRAIN
     return None
+
+
+def queue_is_exhausted(campaign: Campaign) -> bool:
+    """Nothing is left to claim, but the pool has more: people do not wait for a retrain."""
+    open_items = QueueItem.objects.filter(campaign=campaign, retired=False, taken__lt=F("wanted"))
+    return not open_items.exists() and eligible_solutions(campaign, Problem.SplitName.TRAIN).exists()
 
 
 def release_is_due(campaign: Campaign) -> bool:

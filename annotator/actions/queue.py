@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from annotator.actions.audit import record
 from annotator.errors import Conflict
-from annotator.models import Assignment, Membership, QueueItem
+from annotator.models import Assignment, Labeling, Membership, QueueItem
 
 # How many run-out leases one claim hands on: enough to keep up, few enough to stay short.
 EXPIRED_PER_CLAIM = 5
@@ -31,11 +31,14 @@ def claim_next(membership: Membership) -> Assignment | None:
             return _held(membership, now) or _resumed(membership, now) or _from_pool(membership, now)
     except IntegrityError:
         # Two tabs asked at once and the other one won: its assignment is this person's too.
-        return _held(membership, now)
+        with transaction.atomic():
+            return _held(membership, now)
 
 
 def _held(membership: Membership, now: datetime.datetime) -> Assignment | None:
-    held = _lock(Assignment.objects.filter(membership=membership, state=Assignment.State.ACTIVE)).first()
+    """Waits for a rating of one's own that is just being stored, instead of passing over its locked row."""
+    active = Assignment.objects.filter(membership=membership, state=Assignment.State.ACTIVE)
+    held = active.select_for_update(of=("self",)).first()
     if held:
         held.lease_until = now + membership.campaign.lease
         held.save(update_fields=["lease_until"])
@@ -44,10 +47,9 @@ def _held(membership: Membership, now: datetime.datetime) -> Assignment | None:
 
 def _resumed(membership: Membership, now: datetime.datetime) -> Assignment | None:
     """A run-out lease with ratings in it goes back to its labeler while nobody else has taken the permit."""
-    expired = Assignment.objects.filter(
-        membership=membership, state=Assignment.State.EXPIRED, labeling__state="draft"
-    ).order_by("-created_at")[:EXPIRED_PER_CLAIM]
-    for assignment in expired:
+    draft = Labeling.objects.filter(assignment=OuterRef("pk"), state=Labeling.State.DRAFT)
+    expired = Assignment.objects.filter(Exists(draft), membership=membership, state=Assignment.State.EXPIRED)
+    for assignment in _lock(expired.order_by("-created_at"))[:EXPIRED_PER_CLAIM]:
         if take_permit(assignment.item_id):
             assignment.state, assignment.lease_until = Assignment.State.ACTIVE, now + membership.campaign.lease
             assignment.save(update_fields=["state", "lease_until"])
@@ -79,7 +81,8 @@ def _expire_leases(membership: Membership, now: datetime.datetime) -> None:
             campaign=membership.campaign, state=Assignment.State.ACTIVE, lease_until__lte=now
         ).order_by("lease_until")
     )[:EXPIRED_PER_CLAIM]
-    for assignment in expired:
+    # Items are touched in one order everywhere, so that two claims cannot wait for each other.
+    for assignment in sorted(expired, key=lambda assignment: assignment.item_id):
         end_assignment(assignment, Assignment.State.EXPIRED, now=now)
 
 
@@ -89,11 +92,21 @@ def take_permit(item_id: int) -> bool:
     return open_item.update(taken=F("taken") + 1) == 1
 
 
+def take_permit_back(item: QueueItem) -> bool:
+    """For work that comes after its lease ran out: count it, if nobody else has the place. An item that a new
+    generation has put aside is good for it too, unless the solution is being served again."""
+    if take_permit(item.pk):
+        return True
+    served_again = QueueItem.objects.filter(solution=item.solution_id, retired=False).exists()
+    aside = QueueItem.objects.filter(pk=item.pk, retired=True, taken__lt=F("wanted"))
+    return not served_again and aside.update(taken=F("taken") + 1, retired=False) == 1
+
+
 def end_assignment(assignment: Assignment, state: Assignment.State, *, now: datetime.datetime) -> None:
-    """Move an active assignment to its end; every end but `DONE` gives the permit back. Call it inside a transaction
-    that has locked the row."""
-    ended = Assignment.objects.filter(pk=assignment.pk, state=Assignment.State.ACTIVE).update(state=state, ended_at=now)
-    if ended and state != Assignment.State.DONE:
+    """Move an assignment that holds a permit to its end; every end but `DONE` gives the permit back. Call it inside a
+    transaction that has locked the row."""
+    Assignment.objects.filter(pk=assignment.pk).update(state=state, ended_at=now)
+    if state != Assignment.State.DONE:
         QueueItem.objects.filter(pk=assignment.item_id, taken__gt=0).update(taken=F("taken") - 1)
     assignment.state, assignment.ended_at = state, now
 

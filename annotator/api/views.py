@@ -8,6 +8,7 @@ from uuid import UUID
 from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.authtoken.models import Token
 from rest_framework.authtoken.views import ObtainAuthToken
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -19,6 +20,7 @@ from annotator.actions import datasets
 from annotator.actions.labeling import rate_completion, submit_labeling
 from annotator.actions.queue import claim_next, renew_lease, skip_assignment
 from annotator.api import serializers as shapes
+from annotator.errors import Forbidden
 from annotator.models import DatasetVersion, Labeling, Membership, User
 from annotator.queries.queue import item_payload, why_empty
 from annotator.queries.totals import campaign_totals
@@ -43,7 +45,13 @@ class TokenView(ObtainAuthToken):
 
     @extend_schema(summary="Log in", responses={200: shapes.TokenOutput})
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        return super().post(request, *args, **kwargs)
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        user = serializer.validated_data["user"]
+        if user.must_change_password:
+            raise Forbidden("own_password_needed", "Log in on the site and choose your own password first.")
+        token, _ = Token.objects.get_or_create(user=user)
+        return Response({"token": token.key})
 
 
 class CampaignListView(APIView):

@@ -8,6 +8,7 @@ class Job(models.Model):
 
     class Kind(models.TextChoices):
         IMPORT = "import", "import a file"
+        UNDO = "undo", "take an import back"
         GRADE = "grade", "grade final answers"
         PRETRAIN = "pretrain", "pretrain the embedded model"
         SCORE = "score", "score the pool"

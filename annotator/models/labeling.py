@@ -50,8 +50,8 @@ class QueueItem(models.Model):
 
 
 class Assignment(models.Model):
-    """A queue item leased to one person until a time. It holds a permit (`QueueItem.taken`) while active or done; a skip
-    or a give-up returns it, and an expired lease passes it on at somebody's next claim."""
+    """A queue item leased to one person until a time. It holds a permit (`QueueItem.taken`) while active or done; a
+    skip or a give-up returns it, and an expired lease passes it on at somebody's next claim."""
 
     class State(models.TextChoices):
         ACTIVE = "active"
@@ -117,9 +117,10 @@ class Labeling(models.Model):
     submitted_at = models.DateTimeField(null=True)
 
     # What PRM800K's record carries besides; for our own labelings set at submit, for imported ones kept as they came.
-    source_labeler = models.CharField(max_length=100, blank=True)
-    source_timestamp = models.CharField(max_length=40, blank=True)
-    generation_number = models.IntegerField(null=True)
+    source_labeler = models.TextField(blank=True)
+    source_timestamp = models.TextField(blank=True)
+    source_final_answer = models.TextField(null=True, help_text="Where it is not the solution's.")
+    generation_number = models.BigIntegerField(null=True)
     is_quality_control = models.BooleanField(default=False)
     is_initial_screening = models.BooleanField(default=False)
     verifier_score = models.FloatField(null=True)

@@ -12,6 +12,7 @@ class ImportRun(models.Model):
         WRITING = "writing"
         DONE = "done"
         FAILED = "failed"
+        UNDOING = "undoing"
         UNDONE = "undone"
 
     class Labels(models.TextChoices):
@@ -32,14 +33,14 @@ class ImportRun(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     published_at = models.DateTimeField(null=True, help_text="When its rows became visible.")
 
-    UNFINISHED = (State.QUEUED, State.VALIDATING, State.WRITING)
+    UNFINISHED = (State.QUEUED, State.VALIDATING, State.WRITING, State.UNDOING)
 
     class Meta:
         constraints = [
             # Two files written at once could each count on rows that the other one then takes back.
             models.UniqueConstraint(
                 fields=["campaign"],
-                condition=models.Q(state__in=["queued", "validating", "writing"]),
+                condition=models.Q(state__in=["queued", "validating", "writing", "undoing"]),
                 name="one_unfinished_import_per_campaign",
             )
         ]
@@ -60,7 +61,6 @@ class Problem(models.Model):
     campaign = models.ForeignKey("Campaign", models.CASCADE, related_name="problems")
     import_run = models.ForeignKey(ImportRun, models.CASCADE, null=True, related_name="problems")
     digest = models.CharField(max_length=64)
-    external_id = models.CharField(max_length=200, blank=True)
     text = models.TextField()
     text_key = models.CharField(max_length=32, help_text="Hash of the normalised text: the same in all campaigns.")
     reference_answer = models.TextField(null=True)
@@ -85,12 +85,13 @@ class Solution(models.Model):
     campaign = models.ForeignKey("Campaign", models.CASCADE, related_name="solutions")
     problem = models.ForeignKey(Problem, models.CASCADE, related_name="solutions")
     import_run = models.ForeignKey(ImportRun, models.CASCADE, null=True, related_name="solutions")
+    repeated_by = models.ManyToManyField(ImportRun, related_name="repeated_solutions")
     digest = models.CharField(max_length=64)
     phase = models.PositiveSmallIntegerField()
     split = models.CharField(max_length=16, choices=Problem.SplitName)
     draw = models.FloatField()
-    external_id = models.CharField(max_length=200, blank=True)
-    generator = models.CharField(max_length=200, blank=True)
+    external_id = models.TextField(blank=True)
+    generator = models.TextField(blank=True)
     step_count = models.PositiveIntegerField()
     final_answer = models.TextField(null=True)
     source_verdict = models.CharField(max_length=16, choices=Verdict, default=Verdict.UNKNOWN)

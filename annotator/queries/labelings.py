@@ -17,12 +17,12 @@ def submitted_labelings(campaign: Campaign) -> QuerySet[Labeling]:
 
 
 def training_labelings(campaign: Campaign) -> QuerySet[Labeling]:
-    """What trains: judged solutions of training problems. Left out: the audit stream, screening and quality control,
-    bad problems, give-ups, surplus and withdrawn labelings."""
+    """What trains: judged solutions of training problems, imported ones that were judged half way too. Left out: the
+    audit stream, screening and quality control, bad problems, give-ups, surplus and withdrawn labelings."""
     return submitted_labelings(campaign).filter(
         solution__split=Problem.SplitName.TRAIN,
         solution__phase=2,
-        finish_reason__in=JUDGED,
+        finish_reason__in=[*JUDGED, ""],
         is_quality_control=False,
         is_initial_screening=False,
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from django.db.models import Exists, OuterRef, QuerySet
 
-from annotator.models import Campaign, ImportRun, Labeling, Problem, QueueItem, Solution
+from annotator.models import Campaign, Checkpoint, ImportRun, Labeling, Problem, QueueItem, Solution, SolutionScore
+from prm_backend.types import FinishReason
 
 
 def visible_solutions(campaign: Campaign) -> QuerySet[Solution]:
@@ -12,10 +13,23 @@ def visible_solutions(campaign: Campaign) -> QuerySet[Solution]:
 
 
 def eligible_solutions(campaign: Campaign, split: Problem.SplitName) -> QuerySet[Solution]:
-    """Solutions that nobody has been asked about: not in a live queue item and not labeled, in the order of their
-    seeded draw. Test problems are never served."""
+    """Solutions that may be served: nobody holds them and nobody has judged them, in the order of their seeded draw.
+    What lies untouched in the queue counts, since a release takes it back; so does what was skipped or given up.
+    Imported labelings keep a solution out of training, but the audit stream is people's work of its own. Test problems
+    are never served."""
     if split == Problem.SplitName.TEST:
         raise ValueError("test problems are never served")
-    queued = QueueItem.objects.filter(solution=OuterRef("pk"), retired=False)
-    labeled = Labeling.objects.filter(solution=OuterRef("pk")).exclude(state=Labeling.State.WITHDRAWN)
-    return visible_solutions(campaign).filter(~Exists(queued), ~Exists(labeled), split=split).order_by("draw", "id")
+    taken = QueueItem.objects.filter(solution=OuterRef("pk"), retired=False, taken__gt=0)
+    judged = Labeling.objects.filter(solution=OuterRef("pk"), state=Labeling.State.SUBMITTED).exclude(
+        finish_reason=FinishReason.GIVE_UP
+    )
+    if split == Problem.SplitName.VALIDATION:
+        judged = judged.filter(import_run=None)
+    return visible_solutions(campaign).filter(~Exists(taken), ~Exists(judged), split=split).order_by("draw", "id")
+
+
+def unscored_solutions(checkpoint: Checkpoint) -> QuerySet[Solution]:
+    """What this checkpoint has still to score. Test problems are left out: nothing is ever selected from them."""
+    scored = SolutionScore.objects.filter(checkpoint=checkpoint, solution=OuterRef("pk"))
+    splits = (Problem.SplitName.TRAIN, Problem.SplitName.VALIDATION)
+    return visible_solutions(checkpoint.campaign).filter(~Exists(scored), split__in=splits, step_count__gt=0)

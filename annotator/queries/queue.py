@@ -62,13 +62,13 @@ def why_empty(membership: Membership) -> Empty:
     if not membership.may_label:
         return Empty("membership_paused", membership.pause_reason or "Your work on this campaign is paused.")
     had = Assignment.objects.filter(membership=membership, solution=OuterRef("solution"))
-    live = QueueItem.objects.filter(~Exists(had), campaign=campaign, retired=False)
-    held = Assignment.objects.filter(item__in=live, state=Assignment.State.ACTIVE).order_by("lease_until").first()
+    others = Assignment.objects.filter(~Exists(had), campaign=campaign, state=Assignment.State.ACTIVE)
+    held = others.filter(item__retired=False).order_by("lease_until").first()
     if held:
-        return Empty("held", "The last solutions of this round are with other labelers.", held.lease_until)
+        return Empty("held", "The last solutions of this generation are with other labelers.", held.lease_until)
     job = Job.objects.filter(campaign=campaign, state__in=Job.UNFINISHED).order_by("id").first()
     if job:
-        return Empty("waiting", f"The next round is being prepared: {Job.Kind(job.kind).label}.")
+        return Empty("waiting", f"The next generation is being prepared: {Job.Kind(job.kind).label}.")
     if QueueItem.objects.filter(campaign=campaign, retired=False, taken__lt=F("wanted")).exists():
         return Empty("seen_all", "You have seen every solution that is still open; others will finish them.")
     return Empty("all_done", "Everything selected so far is labeled.")

@@ -8,7 +8,7 @@ from django.http import Http404
 from annotator import access
 from annotator.actions.people import add_member, renew_one_time_password, set_member_state
 from annotator.errors import Conflict, Forbidden, Invalid
-from annotator.models import Campaign, Membership
+from annotator.models import Campaign, Membership, User
 from tests.annotator.cast import Role, make_campaign, make_member, make_user
 
 pytestmark = pytest.mark.django_db
@@ -83,6 +83,22 @@ def test_a_manager_cannot_take_over_an_account_by_name_or_reset_a_chosen_passwor
     ada = make_member(campaign, "lea")
     with pytest.raises(Conflict, match="has chosen a password"):
         renew_one_time_password(ada, actor=make_user("mia"))
+
+
+def test_a_one_time_password_of_somebody_who_belongs_to_others_too_is_out_of_reach(campaign: Campaign) -> None:
+    mia = make_user("mia")
+    first, _ = add_member(
+        make_campaign("geometry"), actor=None, username="lea", email="l@example.org", role=Role.MANAGER
+    )
+    second, _ = add_member(campaign, actor=None, username="lea", email="l@example.org", role=Role.LABELER)
+    with pytest.raises(Conflict, match="belongs to others too"):
+        renew_one_time_password(second, actor=mia)
+    first.delete()
+    assert renew_one_time_password(second, actor=mia)
+    User.objects.filter(pk=second.user_id).update(is_staff=True)
+    second.refresh_from_db()
+    with pytest.raises(Conflict, match="belongs to others too"):
+        renew_one_time_password(second, actor=mia)
 
 
 def test_a_bad_address_is_refused(campaign: Campaign) -> None:

@@ -9,14 +9,18 @@ import pytest
 
 from annotator.actions import jobs, learning
 from annotator.actions.campaigns import activate_campaign
+from annotator.actions.labeling import submit_labeling
 from annotator.actions.pipeline import advance, new_labelings, next_kind
+from annotator.actions.queue import claim_next, skip_assignment
 from annotator.dispatch import enqueue, run_here
+from annotator.errors import Conflict
 from annotator.models import Campaign, Checkpoint, Generation, Job, Labeling, Problem, QueueItem, SolutionScore
 from annotator.queries.labelings import audit_labelings, training_labelings
 from annotator.queries.pool import eligible_solutions
 from annotator.simulation import Simulation, clone_for_simulation
 from prm_backend.synthetic import generate_rows
-from tests.annotator.cast import import_rows, make_campaign
+from prm_backend.types import FinishReason
+from tests.annotator.cast import ending, fill_pool, import_rows, label, make_campaign, make_member
 
 pytestmark = pytest.mark.django_db
 
@@ -30,7 +34,7 @@ def campaign() -> Campaign:
 
 @pytest.fixture(autouse=True)
 def short_pretraining(settings: Any) -> None:
-    settings.PRETRAIN_SECONDS = 4.0
+    settings.PRETRAIN_STEPS = 40
 
 
 @pytest.mark.slow
@@ -78,7 +82,7 @@ def test_activation_opens_a_random_round_at_once_and_asks_for_a_model(campaign: 
     eligible = eligible_solutions(campaign, Problem.SplitName.TRAIN).count()
     random_item = generation.queue_items.filter(arm="random").first()
     assert random_item is not None
-    assert random_item.inclusion_probability == pytest.approx(20 / (eligible + 20))
+    assert random_item.inclusion_probability == pytest.approx(20 / eligible)
     activate_campaign(campaign, actor=None)
     assert campaign.generations.count() == 1
 
@@ -124,6 +128,47 @@ def test_too_few_labels_skip_the_retrain_with_a_word_and_do_not_loop(campaign: C
     assert new_labelings(campaign) == 0
 
 
+def test_what_was_not_reached_returns_to_the_draw_and_what_was_judged_does_not(campaign: Campaign) -> None:
+    campaign = activate_campaign(campaign, actor=None)
+    lea = make_member(campaign, "lea")
+    judged = claim_next(lea)
+    assert judged is not None
+    label(judged, [-1])
+    skipped = claim_next(lea)
+    assert skipped is not None
+    skip_assignment(skipped)
+    given_up = claim_next(lea)
+    assert given_up is not None
+    submit_labeling(given_up, ending(FinishReason.GIVE_UP, reason="too hard"))
+    splits = [Problem.SplitName.TRAIN, Problem.SplitName.VALIDATION]
+    eligible = {row.pk for split in splits for row in eligible_solutions(campaign, split)}
+    assert judged.solution_id not in eligible
+    assert {skipped.solution_id, given_up.solution_id} <= eligible
+    assert len(eligible) == campaign.solutions.exclude(split="test").count() - 1
+
+
+def test_an_exhausted_queue_is_filled_without_waiting_for_a_model() -> None:
+    campaign = make_campaign(generation_size=2, audit_per_generation=0)
+    fill_pool(campaign, train=3)
+    campaign = activate_campaign(campaign, actor=None)
+    lea = make_member(campaign, "lea")
+    for _ in range(2):
+        assignment = claim_next(lea)
+        assert assignment is not None
+        label(assignment, [-1])
+    assert next_kind(campaign) == Job.Kind.RELEASE
+    job = advance(campaign)
+    assert job is not None
+    run_here(job)
+    assert claim_next(lea) is not None
+    assert next_kind(campaign) == Job.Kind.PRETRAIN
+
+
+def test_an_empty_pool_is_not_opened() -> None:
+    with pytest.raises(Conflict, match="import solutions first"):
+        activate_campaign(make_campaign(), actor=None)
+
+
 def verdict(name: str, difference: float | None, upper: float | None) -> dict[str, Any]:
     return {"verdict": name, "difference": difference, "upper": upper}
 
@@ -137,7 +182,7 @@ def verdict(name: str, difference: float | None, upper: float | None) -> dict[st
         (verdict("undecided", -0.05, -0.01), False, False, False),
         (verdict("not_enough_evidence", 0.1, 0.3), False, False, True),
         (verdict("not_enough_evidence", -0.1, 0.3), False, False, False),
-        (verdict("not_enough_evidence", None, None), False, False, True),
+        (verdict("not_enough_evidence", None, None), False, False, False),
     ],
 )
 def test_the_gates_policies(gate: dict[str, Any], better: bool, not_worse: bool, unless_worse: bool) -> None:

@@ -21,13 +21,13 @@ from tests.services import Worker
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
-QUICK = {"PRETRAIN_SECONDS": "6", "JOB_LEASE_SECONDS": "8"}
+QUICK = {"PRETRAIN_STEPS": "120", "JOB_LEASE_SECONDS": "8"}
 
 
 @pytest.fixture
 def campaign() -> Campaign:
     campaign = make_campaign(generation_size=10, audit_per_generation=2)
-    import_rows(campaign, generate_rows(problems=60, solutions_per_problem=1, seed=5), labels="oracle")
+    import_rows(campaign, generate_rows(problems=400, solutions_per_problem=1, seed=5), labels="oracle")
     return activate_campaign(campaign, actor=None)
 
 
@@ -78,7 +78,7 @@ def test_a_job_is_cancelled_while_it_runs(campaign: Campaign, celery_worker: Cal
 
     job = campaign.jobs.get(kind=Job.Kind.PRETRAIN)
     send(job)
-    worker = celery_worker("gpu", PRETRAIN_SECONDS="300")
+    worker = celery_worker("gpu", PRETRAIN_STEPS="100000")
     until(lambda: Job.objects.get(pk=job.pk).done > 0, worker)
     jobs.cancel_job(job, actor=make_user("mia"))
     until(lambda: Job.objects.get(pk=job.pk).state == "cancelled", worker, seconds=30)

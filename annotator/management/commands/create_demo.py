@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
 from annotator.actions.campaigns import activate_campaign, create_campaign
-from annotator.actions.imports import start_import
+from annotator.actions.imports import fail_import, start_import
 from annotator.actions.people import create_user, one_time_password
 from annotator.dispatch import run_here
 from annotator.errors import Refusal
@@ -46,6 +46,7 @@ class Command(BaseCommand):
             people = self._people()
             # In draft is a demo whose making was cut short: go on with it.
             campaign = Campaign.objects.filter(slug=slug).first() or self._campaign(slug, people)
+            self._finish_import(campaign)
             if not campaign.imports.filter(state=ImportRun.State.DONE).exists():
                 self._import(campaign, options)
             activate_campaign(campaign, actor=people["manager"])
@@ -57,13 +58,24 @@ class Command(BaseCommand):
         """Made once; a second demo in the same database shares them."""
         known = {user.username: user for user in User.objects.filter(username__in=PEOPLE)}
         passwords = {name: one_time_password() for name in PEOPLE if name not in known}
-        for name, password in passwords.items():
-            known[name] = create_user(username=name, email=f"{name}@example.org", password=password)
         if passwords:
             file = Path(settings.DATA_DIR) / "demo_logins.txt"
             with open(file, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as logins:
                 logins.writelines(f"{name} {password}\n" for name, password in passwords.items())
+        # All of them or none: the file holds the only copy of their passwords.
+        with transaction.atomic():
+            for name, password in passwords.items():
+                known[name] = create_user(username=name, email=f"{name}@example.org", password=password)
         return known
+
+    def _finish_import(self, campaign: Campaign) -> None:
+        """Go on with an import that was cut short, or clear it away if its job is gone."""
+        for run in campaign.imports.filter(state__in=ImportRun.UNFINISHED):
+            job = Job.objects.filter(campaign=campaign, params__import_run=run.pk, state__in=Job.UNFINISHED).first()
+            if job is None:
+                fail_import(run, "It was cut short.")
+            else:
+                run_here(job)
 
     @transaction.atomic
     def _campaign(self, slug: str, people: dict[str, User]) -> Campaign:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,8 @@ class Command(BaseCommand):
             sys.stdout.writelines(lines)
             return
         target = Path(options["output"])
-        draft = target.with_name(f".{target.name}.{os.getpid()}")
         try:
-            with draft.open("w", encoding="utf-8", newline="") as file:
-                file.writelines(lines)
-            draft.replace(target)
+            write_lines(target, lines)
         except OSError as error:
             raise CommandError(f"{target}: {error.strerror}") from error
         self.stdout.write(f"Dataset {version.number}: {version.manifest['counts'].get('records', 0)} records, {target}")
@@ -58,7 +56,19 @@ class Command(BaseCommand):
             if version is None:
                 raise CommandError(f"{campaign.slug} has no dataset {number}.")
             return version
-        job = run_here(request_dataset(campaign, actor=None, wake=False))
+        job = run_here(request_dataset(campaign, actor=None, wake=False, include_simulated=True))
         if job.state != Job.State.DONE:
             raise CommandError(f"The dataset could not be written: {job.error or job.state}")
         return DatasetVersion.objects.get(campaign=campaign, number=job.result["number"])
+
+
+def write_lines(target: Path, lines: Iterator[str]) -> None:
+    """A file appears when it is whole; a pipe, a device or a link is written to, not replaced."""
+    if target.is_symlink() or (target.exists() and not target.is_file()):
+        with target.open("w", encoding="utf-8", newline="") as stream:
+            stream.writelines(lines)
+        return
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    with draft.open("w", encoding="utf-8", newline="") as file:
+        file.writelines(lines)
+    draft.replace(target)

@@ -11,6 +11,8 @@ from annotator.errors import Refusal
 from annotator.models import Campaign, ImportRun, Job
 from prm_backend.errors import FormatError
 
+COUNTED = ("rows", "problems", "solutions", "repeats", "labelings", "gold_labels")
+
 
 class Command(BaseCommand):
     help = "Import a file of solutions into a campaign: all of it, or nothing."
@@ -53,4 +55,5 @@ class Command(BaseCommand):
         run.refresh_from_db()
         if run.state != ImportRun.State.DONE:
             raise CommandError(f"{options['file']}: {run.error or 'the import did not finish'}")
-        self.stdout.write(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in run.report.items()))
+        counts = {name: run.report.get(name, 0) for name in COUNTED}
+        self.stdout.write(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items()))

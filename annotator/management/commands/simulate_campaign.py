@@ -19,8 +19,8 @@ COLUMNS = "{:>10} {:>10} {:>10} {:>12} {:>8} {:>10} {:>8}  {}"
 
 class Command(BaseCommand):
     help = (
-        "Play a campaign through with labelers who know the answers, in a clone marked simulated, and print how the PRM "
-        "does on test problems, generation by generation, beside its baselines."
+        "Play a campaign through with labelers who know the answers, in a clone marked simulated, and print how the "
+        "PRM does on test problems, generation by generation, beside its baselines."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

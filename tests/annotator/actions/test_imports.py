@@ -10,6 +10,7 @@ import pytest
 from annotator.actions.campaigns import activate_campaign
 from annotator.actions.imports import oracle_file, stored_file, undo_import
 from annotator.actions.queue import claim_next
+from annotator.dispatch import run_here
 from annotator.errors import Conflict, Invalid
 from annotator.models import (
     Campaign,
@@ -22,8 +23,9 @@ from annotator.models import (
     QueueItem,
     Rating,
     Solution,
+    User,
 )
-from annotator.queries.labelings import submitted_labelings
+from annotator.queries.labelings import submitted_labelings, training_labelings
 from annotator.queries.pool import visible_solutions
 from tests.annotator.cast import (
     fill_pool,
@@ -164,7 +166,7 @@ def test_rows_are_invisible_until_the_whole_file_is_in(campaign: Campaign, monke
 
     monkeypatch.setattr(ChunkWriter, "write", spy)
     import_rows(campaign, [simple_row(f"P{n}?") for n in range(250)])
-    assert seen == [(True, 0)] * 3
+    assert seen == [(True, 0)] * 5
     assert visible_solutions(campaign).count() == 250
 
 
@@ -194,10 +196,56 @@ def test_two_imports_at_once_are_refused(campaign: Campaign) -> None:
         import_rows(campaign, [simple_row("A?")])
 
 
+def test_the_same_words_twice_in_a_file_are_two_labelings(campaign: Campaign) -> None:
+    rows = [simple_row("A?", ratings=[1, -1, None])] * 2
+    assert import_rows(campaign, rows, labels="labelings").report["labelings"] == 2
+    assert import_rows(campaign, rows, labels="labelings").report.get("labelings", 0) == 0
+
+
+def test_labels_after_the_first_error_are_left_out(campaign: Campaign) -> None:
+    import_rows(campaign, [simple_row("A?", ["A", "B", "B"], ratings=[1, -1, -1])], labels="labelings")
+    labeling = Labeling.objects.get()
+    assert [row.value for row in labeling.ratings.all()] == [1, -1]
+    assert Completion.objects.count() == 3
+
+
+def test_a_labeling_that_stopped_half_way_has_no_finish_reason_and_still_trains(campaign: Campaign) -> None:
+    row = simple_row(problem_texts("train", 1)[0], ratings=[1, None, None])
+    import_rows(campaign, [row], labels="labelings")
+    assert Labeling.objects.get().finish_reason == ""
+    assert training_labelings(campaign).count() == 1
+
+
+def undo(run: ImportRun) -> None:
+    mia = User.objects.filter(username="mia").first() or make_user("mia")
+    run_here(undo_import(run, actor=mia, wake=False))
+    run.refresh_from_db()
+
+
+def test_a_file_that_another_one_repeats_is_undone_after_it(campaign: Campaign) -> None:
+    first, second = (import_rows(campaign, [simple_row("A?")]) for _ in range(2))
+    with pytest.raises(Conflict, match="undo that one first"):
+        undo(first)
+    undo(second)
+    assert Solution.objects.count() == 1
+    undo(first)
+    assert not Solution.objects.exists()
+
+
+def test_an_undo_cut_short_is_finished_later_and_nothing_is_visible_meanwhile(campaign: Campaign) -> None:
+    run = import_rows(campaign, [simple_row("A?")])
+    job = undo_import(run, actor=make_user("mia"), wake=False)
+    assert not visible_solutions(campaign).exists()
+    with pytest.raises(Conflict, match="Another file is being imported"):
+        import_rows(campaign, [simple_row("A?")])
+    run_here(job)
+    assert import_rows(campaign, [simple_row("A?")]).report["solutions"] == 1
+
+
 def test_an_import_can_be_undone(campaign: Campaign) -> None:
     fill_pool(campaign, train=5)
     run = import_rows(campaign, [simple_row("Another?", ratings=[1, 1, 1])], labels="labelings")
-    undo_import(run, actor=make_user("mia"))
+    undo(run)
     assert run.state == "undone"
     assert (Problem.objects.count(), Solution.objects.count(), Labeling.objects.count()) == (5, 5, 0)
 
@@ -205,7 +253,7 @@ def test_an_import_can_be_undone(campaign: Campaign) -> None:
 def test_an_import_that_was_released_but_not_touched_can_be_undone(campaign: Campaign) -> None:
     fill_pool(campaign, train=5)
     activate_campaign(campaign, actor=None)
-    undo_import(campaign.imports.get(), actor=make_user("mia"))
+    undo(campaign.imports.get())
     assert not QueueItem.objects.exists()
 
 
@@ -226,7 +274,7 @@ def test_the_split_is_the_problems_and_the_draw_is_reproducible(campaign: Campai
     assert list(Solution.objects.order_by("id").values_list("split", flat=True)) == ["train", "validation", "test"]
     draws = list(Solution.objects.order_by("id").values_list("draw", flat=True))
     for run in campaign.imports.all():
-        undo_import(run, actor=make_user(f"mia{run.pk}"))
+        undo(run)
     for split in ("train", "validation", "test"):
         import_rows(campaign, [simple_row(problem_texts(split, 1)[0], [split])])
     assert list(Solution.objects.order_by("id").values_list("draw", flat=True)) == draws

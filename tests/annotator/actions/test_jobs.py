@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 
 import pytest
 from django.db import transaction
@@ -72,9 +73,14 @@ def test_a_result_is_rolled_back_when_the_lease_was_lost_meanwhile(job: Job) -> 
     former = take(job)
     run_out(job)
     take(job)
-    with pytest.raises(jobs.LeaseLost), transaction.atomic():
-        Campaign.objects.update(name="written by a ghost")
-        jobs.finish_job(former, {})
+
+    def write_as_a_ghost() -> None:
+        with transaction.atomic():
+            Campaign.objects.update(name="written by a ghost")
+            jobs.finish_job(former, {})
+
+    with pytest.raises(jobs.LeaseLost):
+        write_as_a_ghost()
     assert not Campaign.objects.filter(name="written by a ghost").exists()
 
 
@@ -126,6 +132,41 @@ def test_a_cancelled_job_whose_worker_died_ends_as_cancelled(job: Job) -> None:
     run_out(job)
     jobs.sweep_jobs()
     assert state(job) == "cancelled"
+
+
+def test_a_fault_in_a_job_that_was_to_be_cancelled_ends_it(job: Job) -> None:
+    running = take(job)
+    jobs.cancel_job(running, actor=make_user("mia"))
+    jobs.release_job(running, "OSError: no space")
+    assert state(job) == "cancelled"
+
+
+def test_failed_work_can_be_tried_again(job: Job) -> None:
+    mia = make_user("mia")
+    with pytest.raises(Conflict):
+        jobs.retry_job(job, actor=mia)
+    running = take(job)
+    jobs.fail_job(running, "no disk")
+    running.refresh_from_db()
+    again = jobs.retry_job(running, actor=mia)
+    assert (again.kind, again.state) == (job.kind, "queued")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_that_is_silent_for_long_keeps_its_lease(job: Job, settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    from annotator import tasks
+
+    settings.JOB_LEASE_SECONDS = 1
+    seen = []
+
+    def think(job: Job) -> None:
+        time.sleep(2.5)
+        seen.append(jobs.take_job(job.pk))
+        jobs.finish_job(job, {})
+
+    monkeypatch.setitem(tasks.HANDLERS, Job.Kind.GRADE, think)
+    assert run_here(job).attempt == 1
+    assert seen == [None]
 
 
 def test_an_unexpected_fault_is_tried_again_then_fails_with_its_words(

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from annotator.actions.campaigns import activate_campaign
+from annotator.actions.generations import open_generation
 from annotator.actions.labeling import RatingAct, SubmitAct, rate_completion, submit_labeling
 from annotator.actions.queue import claim_next, skip_assignment
 from annotator.errors import Conflict, Invalid, Refusal
@@ -190,6 +191,44 @@ def test_a_late_submit_is_kept_as_surplus_once_somebody_else_has_the_solution(as
     assert labeling.state == "surplus"
     item = QueueItem.objects.get(pk=assignment.item_id)
     assert item.taken == item.wanted == 1
+
+
+def test_a_late_submit_counts_after_its_generation_closed_if_nobody_else_is_asked(assignment: Assignment) -> None:
+    expire(assignment)
+    passed_on = claim_next(make_member(assignment.campaign, "max"))
+    assert passed_on is not None
+    skip_assignment(passed_on)
+    open_generation(assignment.campaign, [], checkpoint=None)
+    assert label(assignment, [-1]).state == "submitted"
+    item = QueueItem.objects.get(pk=assignment.item_id)
+    assert (item.taken, item.retired) == (1, False)
+
+
+def test_a_late_submit_arrives_while_its_labeler_holds_another_solution(assignment: Assignment) -> None:
+    expire(assignment)
+    passed_on = claim_next(make_member(assignment.campaign, "max"))
+    assert passed_on is not None
+    other = claim_next(assignment.membership)
+    assert other is not None
+    assert other.pk != assignment.pk
+    skip_assignment(passed_on)
+    assert label(assignment, [-1]).state == "submitted"
+    assert label(other, [1, -1]).state == "submitted"
+
+
+def test_a_rating_repeated_after_the_submit_is_still_acknowledged(assignment: Assignment) -> None:
+    act = rating(path_of(assignment)[0], -1)
+    rate_completion(assignment, act)
+    labeling = submit_labeling(assignment, ending(FinishReason.FOUND_ERROR))
+    assert rate_completion(assignment, act) == labeling
+
+
+def test_a_submit_may_repeat_itself_and_what_was_overtaken_stays_overtaken(assignment: Assignment) -> None:
+    first, *_ = path_of(assignment)
+    older, newer = rating(first, 1), rating(first, -1)
+    rate_completion(assignment, newer)
+    labeling = submit_labeling(assignment, ending(FinishReason.FOUND_ERROR), [older, older, newer, newer])
+    assert values(labeling) == [-1]
 
 
 def test_times_are_bounded_by_the_server(assignment: Assignment) -> None:

@@ -7,9 +7,11 @@ import uuid
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.test import Client
 
 from annotator.actions.campaigns import activate_campaign
+from annotator.actions.people import own_password_chosen
 from annotator.models import Assignment, Campaign, GoldLabel, Labeling, QueueItem
 from tests.annotator.cast import Role, fill_pool, make_campaign, make_member, make_user
 
@@ -68,9 +70,7 @@ def test_a_labeling_from_claim_to_submit(campaign: Campaign) -> None:
 def test_all_ratings_may_come_with_the_submit(campaign: Campaign) -> None:
     client = login(campaign, "lea")
     item = claim(client)
-    ratings = [
-        {"client_id": str(uuid.uuid4()), "completion": step["completion"], "value": 1} for step in item["steps"]
-    ]
+    ratings = [{"client_id": str(uuid.uuid4()), "completion": step["completion"], "value": 1} for step in item["steps"]]
     assert submit(client, item, "solution", ratings=ratings).status_code == 200
     assert Labeling.objects.get().ratings.count() == 3
 
@@ -180,6 +180,31 @@ def test_a_token_opens_the_api_to_programs(campaign: Campaign) -> None:
         {"slug": "algebra", "name": "Algebra", "status": "active", "phase": 2, "role": "labeler"}
     ]
     assert claim(program)["steps"]
+
+
+def test_a_one_time_password_buys_no_token(campaign: Campaign) -> None:
+    lea = make_member(campaign, "lea").user
+    lea.must_change_password = True
+    lea.save()
+    answer = send(Client(), "POST", "/api/v1/token/", {"username": "lea", "password": "correct horse"})
+    assert code(answer) == (403, "own_password_needed")
+
+
+def test_a_chosen_password_ends_what_was_opened_before(campaign: Campaign) -> None:
+    lea = make_member(campaign, "lea").user
+    token = send(Client(), "POST", "/api/v1/token/", {"username": "lea", "password": "correct horse"}).json()["token"]
+    own_password_chosen(lea)
+    assert Client(headers={"Authorization": f"Token {token}"}).get("/api/v1/campaigns/").status_code in (401, 403)
+
+
+def test_guessing_passwords_is_slowed_down_whatever_address_is_claimed(campaign: Campaign, settings: Any) -> None:
+    cache.clear()
+    guesses = [
+        Client(headers={"X-Forwarded-For": f"10.0.0.{number}"}).post("/api/v1/token/", {"username": "lea"}).status_code
+        for number in range(25)
+    ]
+    cache.clear()
+    assert 429 in guesses
 
 
 def test_progress_counts(campaign: Campaign) -> None:

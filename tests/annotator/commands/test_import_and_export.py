@@ -80,7 +80,7 @@ def test_an_import_reports_its_counts_and_an_export_writes_the_file(
     campaign: Campaign, rows: Path, tmp_path: Path
 ) -> None:
     report = run("import_solutions", str(rows), "--campaign", "algebra", "--labels", "labelings")
-    assert report.strip() == "3 problems, 3 solutions, 0 repeats, 3 rows, 3 labelings"
+    assert report.strip() == "3 rows, 3 problems, 3 solutions, 0 repeats, 3 labelings, 0 gold labels"
     out = tmp_path / "dataset.jsonl"
     assert "3 records" in run("export_dataset", "--campaign", "algebra", "--output", str(out))
     assert [json.loads(line)["label"]["finish_reason"] for line in out.read_text().splitlines()] == ["found_error"] * 3
@@ -96,11 +96,21 @@ def test_a_bad_file_is_named_with_its_line_and_keeps_an_existing_export(
     assert not campaign.solutions.exists()
 
 
-def test_simulated_labels_leave_only_when_asked_for(campaign: Campaign) -> None:
+def test_a_device_is_written_to_not_replaced(campaign: Campaign, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "file")
+    run("export_dataset", "--campaign", "algebra", "--output", str(link))
+    assert link.is_symlink()
+    assert (tmp_path / "file").exists()
+
+
+def test_simulated_labels_leave_only_when_asked_for(campaign: Campaign, tmp_path: Path) -> None:
     Campaign.objects.update(simulated=True)
     with pytest.raises(CommandError, match="--include-simulated"):
         run("export_dataset", "--campaign", "algebra")
-    assert "0 records" in run("export_dataset", "--campaign", "algebra", "--include-simulated", "--output", "/dev/null")
+    assert "0 records" in run(
+        "export_dataset", "--campaign", "algebra", "--include-simulated", "--output", str(tmp_path / "out")
+    )
 
 
 def test_the_demo_can_be_made_in_two_goes(monkeypatch: pytest.MonkeyPatch) -> None:
