@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -12,14 +10,8 @@ from django.core.checks import CheckMessage, Error, Warning, register
 
 @register()
 def check_data_folder(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    folder = Path(settings.DATA_DIR)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        problem = f"The data folder {folder} cannot be made: {error.strerror}."
-        return [Error(problem, hint="Set DATA_DIR.", id="annotator.E001")]
-    if not os.access(folder, os.W_OK):
-        return [Error(f"The data folder {folder} cannot be written to.", hint="Set DATA_DIR.", id="annotator.E001")]
+    if settings.DATA_DIR_PROBLEM:
+        return [Error(settings.DATA_DIR_PROBLEM, hint="Set DATA_DIR.", id="annotator.E001")]
     return []
 
 

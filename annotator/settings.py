@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -25,7 +26,6 @@ def stored_secret_key(folder: Path) -> str:
     into place lets two processes start at once and agree."""
     file = folder / "secret_key"
     if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         draft = folder / f".secret_key.{os.getpid()}"
         with open(draft, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as handle:
             handle.write(get_random_secret_key())
@@ -35,7 +35,19 @@ def stored_secret_key(folder: Path) -> str:
     return file.read_text().strip()
 
 
-SECRET_KEY = env.str("SECRET_KEY", default="") or stored_secret_key(DATA_DIR)
+SECRET_KEY = env.str("SECRET_KEY", default="")
+# Counts failed logins, so all web processes have to share it; several machines need CACHE_URL.
+CACHE_URL = f"filecache://{DATA_DIR / 'cache' / 'web'}"
+DATA_DIR_PROBLEM = ""
+try:
+    DATA_DIR.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=DATA_DIR):  # the permissions of a read-only file system look fine
+        pass
+    SECRET_KEY = SECRET_KEY or stored_secret_key(DATA_DIR)
+except OSError as error:
+    # The settings load all the same, so that `manage.py check` can say it (annotator.E001); wsgi.py goes no further.
+    DATA_DIR_PROBLEM = f"The data folder {DATA_DIR} cannot be used: {error.strerror} ({error.filename})."
+    SECRET_KEY, CACHE_URL = SECRET_KEY or get_random_secret_key(), "locmemcache://"
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 BEHIND_TLS = env.bool("BEHIND_TLS", default=False)
@@ -135,8 +147,7 @@ STORAGES = {
         "BACKEND": env.str("STATICFILES_STORAGE", default="whitenoise.storage.CompressedManifestStaticFilesStorage")
     },
 }
-# Counts failed logins, so all web processes have to share it; several machines need CACHE_URL.
-CACHES = {"default": env.cache_url("CACHE_URL", default=f"filecache://{DATA_DIR / 'cache' / 'web'}")}
+CACHES = {"default": env.cache_url("CACHE_URL", default=CACHE_URL)}
 MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_BYTES", default=1 << 30)
 
 SECURE_CONTENT_TYPE_NOSNIFF = True

@@ -141,7 +141,7 @@ def _manifest(campaign: Campaign, number: int, draft: Draft) -> dict[str, Any]:
         "format": "prm800k",
         "sha256": draft.sha256,
         "counts": dict(sorted(draft.counts.items())),
-        "left_out": draft.left_out,
+        "left_out": {"not expressible in PRM800K": draft.left_out},
         "filters": FILTERS,
         "simulated": campaign.simulated,
         "guideline": guideline.version if guideline else None,

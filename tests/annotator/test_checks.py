@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from django.core.checks import run_checks
 
 from annotator import checks
 from annotator.settings import database
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def ids(messages: list[Any]) -> list[str]:
@@ -19,10 +26,31 @@ def test_the_project_as_tested_is_well_configured() -> None:
     assert [message for message in run_checks() if message.level >= 40] == []
 
 
-def test_a_data_folder_that_cannot_be_made(settings: Any, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    settings.DATA_DIR = tmp_path / "file" / "data"
-    assert ids(checks.check_data_folder(None)) == ["annotator.E001"]
+def run_with(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    given = {name: value for name, value in os.environ.items() if name not in ("SECRET_KEY", "DATABASE_URL")}
+    environment = {**given, "DATA_DIR": str(folder), "DJANGO_SETTINGS_MODULE": "annotator.settings"}
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def a_file(folder: Path) -> None:
+    folder.write_text("")
+
+
+def a_key_that_cannot_be_read(folder: Path) -> None:
+    (folder / "secret_key").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("spoil", [a_file, a_key_that_cannot_be_read])
+def test_a_data_folder_that_cannot_be_used_is_named(spoil: Callable[[Path], None], tmp_path: Path) -> None:
+    spoil(tmp_path / "data")
+    checked = run_with(tmp_path / "data", "manage.py", "check")
+    assert checked.returncode == 1
+    assert f"(annotator.E001) The data folder {tmp_path / 'data'} cannot be used" in checked.stderr
+    assert "Traceback" not in checked.stderr
+    served = run_with(tmp_path / "data", "-c", "import annotator.wsgi")
+    assert "ImproperlyConfigured: The data folder" in served.stderr
 
 
 def test_a_database_of_another_kind(settings: Any, monkeypatch: Any) -> None:

@@ -137,15 +137,17 @@ def workers() -> list[Service]:
     beat_folder = settings.DATA_DIR / "beat"
     beat_folder.mkdir(exist_ok=True)
     celery = [sys.executable, "-m", "celery", "--quiet", "-A", "annotator.celery_app"]
-    worker = [*celery, "worker", "--pool", "prefork", "--concurrency", "1", "--without-gossip", "--without-mingle"]
+    worker = [*celery, "worker", "--pool", "prefork", "--without-gossip", "--without-mingle", "--concurrency"]
+    # Two, so that a long import or grading does not hold up the reconciler; a GPU serves one job at a time.
+    cpu, gpu = [*worker, "2", "-Q", "default", "-n", "cpu@%h"], [*worker, "1", "-Q", "gpu", "-n", "gpu@%h"]
     for_workers = {
         "REMAP_SIGTERM": "SIGQUIT",  # what a job has done is in its row, so a worker need not finish it before it ends
         "PYTHONWARNINGS": "ignore:You're running the worker with superuser",  # the one who ran `serve` as root knows
     }
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores))}
     return [
-        Service("worker-cpu", [*worker, "-Q", "default", "-n", "cpu@%h"], WORKER_NICENESS, for_workers),
-        Service("worker-gpu", [*worker, "-Q", "gpu", "-n", "gpu@%h"], WORKER_NICENESS, {**for_workers, **threads}),
+        Service("worker-cpu", cpu, WORKER_NICENESS, for_workers),
+        Service("worker-gpu", gpu, WORKER_NICENESS, {**for_workers, **threads}),
         Service("beat", [*celery, "beat", "-s", str(beat_folder / "schedule"), "--pidfile=", "-l", "WARNING"]),
     ]
 
