@@ -37,7 +37,7 @@ def stored_secret_key(folder: Path) -> str:
 
 SECRET_KEY = env.str("SECRET_KEY", default="")
 # Counts failed logins, so all web processes have to share it; several machines need CACHE_URL.
-CACHE_URL = f"filecache://{DATA_DIR / 'cache' / 'web'}"
+LOCAL_CACHE = f"filecache://{DATA_DIR / 'cache' / 'web'}"
 DATA_DIR_PROBLEM = ""
 try:
     DATA_DIR.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ try:
 except OSError as error:
     # The settings load all the same, so that `manage.py check` can say it (annotator.E001); wsgi.py goes no further.
     DATA_DIR_PROBLEM = f"The data folder {DATA_DIR} cannot be used: {error.strerror} ({error.filename})."
-    SECRET_KEY, CACHE_URL = SECRET_KEY or get_random_secret_key(), "locmemcache://"
+    SECRET_KEY, LOCAL_CACHE = SECRET_KEY or get_random_secret_key(), "locmemcache://"
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 BEHIND_TLS = env.bool("BEHIND_TLS", default=False)
@@ -147,7 +147,7 @@ STORAGES = {
         "BACKEND": env.str("STATICFILES_STORAGE", default="whitenoise.storage.CompressedManifestStaticFilesStorage")
     },
 }
-CACHES = {"default": env.cache_url("CACHE_URL", default=CACHE_URL)}
+CACHES = {"default": env.cache_url("CACHE_URL", default=LOCAL_CACHE)}
 MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_BYTES", default=1 << 30)
 
 SECURE_CONTENT_TYPE_NOSNIFF = True

@@ -194,10 +194,9 @@ def labeled_solution(record: SolutionRecord) -> LabeledSolution:
 
 
 def quiet_transformers() -> None:
-    """Its progress bars and hints about tiny local models would bury our own lines."""
+    """Its hints about tiny local models would bury our own lines."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
     logging.set_verbosity_error()
 
 

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from prm_backend.encoding import Adapter, EncodedSolution, StepEncoder
 from prm_backend.errors import CheckpointError
 from prm_backend.types import StepScores
 
 Array = NDArray[np.float32]
+logging.disable_progress_bar()  # loading and saving would print into every log; progress is told by Progress
 
 # Columns of the step features before the hidden states.
 SCALARS = ("max_excess", "max_surprisal", "mean_surprisal", "log_tokens", "step_index")

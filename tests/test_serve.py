@@ -53,18 +53,20 @@ class Serve:
             time.sleep(0.05)
 
     def wait_until_up(self) -> str:
-        """Wait for the address, and for both workers; return the address."""
-        self.wait_for(lambda: "Stepmark is at" in self.output and len(self.family()) >= 10)
+        """Wait for the address, and for both workers with their pools of two and one; return the address."""
+        self.wait_for(lambda: "Stepmark is at" in self.output and len(self.family("worker")) == 5)
         found = re.search(r"http://\S+", self.output)
         assert found is not None
         return found[0]
 
-    def family(self) -> list[psutil.Process]:
-        """All that runs on this folder, whoever its parent is by now."""
+    def family(self, word: str | None = None) -> list[psutil.Process]:
+        """All that runs on this folder, whoever its parent is by now, with this word in its command line."""
         found = []
         for process in psutil.process_iter():
             try:
-                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("DATA_DIR") == str(self.folder):
+                if process.status() == psutil.STATUS_ZOMBIE or process.environ().get("DATA_DIR") != str(self.folder):
+                    continue
+                if word is None or word in process.cmdline():
                     found.append(process)
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
