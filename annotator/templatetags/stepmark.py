@@ -12,6 +12,7 @@ from django.template.defaultfilters import date as format_date
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from markdown_it import MarkdownIt
 
 from annotator.models import Labeling, QueueItem
@@ -23,12 +24,16 @@ MARKDOWN = (
     MarkdownIt("commonmark", {"html": False}).enable("table").disable(["link", "autolink", "image", "html_inline"])
 )
 
-RATING_WORDS = {-1: ("bad", _("bad")), 0: ("neutral", _("neutral")), 1: ("good", _("good"))}
+RATING_WORDS = {
+    -1: ("bad", gettext_lazy("bad")),
+    0: ("neutral", gettext_lazy("neutral")),
+    1: ("good", gettext_lazy("good")),
+}
 STRATEGY_WORDS = {
-    "uncertainty": _("uncertainty"),
-    "margin": _("margin"),
-    "disagreement": _("disagreement"),
-    "convincing_wrong_answer": _("convincing wrong answer"),
+    "uncertainty": gettext_lazy("uncertainty"),
+    "margin": gettext_lazy("margin"),
+    "disagreement": gettext_lazy("disagreement"),
+    "convincing_wrong_answer": gettext_lazy("convincing wrong answer"),
 }
 
 
@@ -106,7 +111,7 @@ def get_at(rows: Sequence[Any], index: int) -> Any:
 
 @register.filter
 def strategy(name: str) -> str:
-    return STRATEGY_WORDS.get(name, name)
+    return str(STRATEGY_WORDS.get(name, name))
 
 
 @register.filter

@@ -95,7 +95,7 @@ export function typeset(element, text, { answer = false, inline = false } = {}) 
   element.replaceChildren(...nodes(body, answer, inline));
   if (heading) {
     const line = make("span", "answer-line");
-    line.append(make("span", "answer-word", "Answer"), ...nodes(heading[1].trim(), true, inline));
+    line.append(make("span", "answer-word", "Answer"), " ", ...nodes(heading[1].trim(), true, inline));
     element.append(line);
   }
   requestAnimationFrame(() => containWide(element));

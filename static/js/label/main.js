@@ -20,6 +20,7 @@ let before = 0; // active milliseconds that the server already knows of
 let ending = false;
 let resumed = false;
 let lookAgain = 0;
+let askedToLogIn = false;
 
 // --- Acts ------------------------------------------------------------------------------------------------------------
 
@@ -174,14 +175,24 @@ async function keepLease() {
 // --- The outbox and the page -------------------------------------------------------------------------------------------
 
 function askToLogIn() {
+  askedToLogIn = true;
   view.notice(view.word("login"), { label: view.word("loginLink"), act: () => open("/accounts/login/?next=/", "_blank", "noopener") });
+}
+
+function askForOther() {
+  askedToLogIn = true;
+  view.notice(view.word("stranger"));
 }
 
 outbox.addEventListener("change", () => {
   view.saved(outbox.state, outbox.size);
   if (outbox.state === "login") askToLogIn();
-  else if (outbox.state === "stranger") view.notice(view.word("stranger"));
+  else if (outbox.state === "stranger") askForOther();
   else if (outbox.state === "offline" && ending) view.wait(view.word("offline"));
+  else if (outbox.state === "saved" && askedToLogIn) {
+    askedToLogIn = false;
+    view.notice("");
+  }
 });
 outbox.addEventListener("full", () => view.notice(view.word("full")));
 outbox.addEventListener("delivered", ({ detail: entry }) => {
