@@ -313,6 +313,16 @@ def test_a_lost_answer_is_repeated_without_effect(
     console_errors.clear()
 
 
+def test_a_plain_http_page_in_a_local_network_works_too(page: Page, open_label: Callable[[Page], Page]) -> None:
+    """Browsers withhold `randomUUID` and locks from pages that came without TLS."""
+    page.add_init_script("delete Crypto.prototype.randomUUID; delete Navigator.prototype.locks;")
+    open_label(page)
+    assert page.evaluate("crypto.randomUUID === undefined && navigator.locks === undefined")
+    press(page, "3", "1")
+    saved(page)
+    assert stored() == [1, -1]
+
+
 def test_an_expired_login_keeps_the_work_until_somebody_logs_in_again(
     page: Page,
     labeler: Membership,

@@ -30,6 +30,16 @@ export async function call(method, path, body) {
   throw new Refused(response.status, error?.code ?? "", error?.message ?? response.statusText);
 }
 
+/** A random UUID, also where a plain-HTTP page in a local network has no `randomUUID`. */
+export function uuid() {
+  if (crypto.randomUUID) return crypto.randomUUID();
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, "$1-$2-$3-$4-$5");
+}
+
 /** Read anew each time: logging in again, in another tab, changes it. */
 function csrfToken() {
   return /(?:^|;\s*)csrftoken=([^;]*)/.exec(document.cookie)?.[1] ?? "";

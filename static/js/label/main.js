@@ -1,6 +1,6 @@
 // The labeling page, phase 2: acts of the labeler change the item at once; the outbox carries them to the server.
 
-import { call, LoggedOut, Refused } from "./api.js";
+import { call, LoggedOut, Refused, uuid } from "./api.js";
 import { Clock } from "./clock.js";
 import { askReason, showSheet } from "./dialogs.js";
 import * as items from "./item.js";
@@ -35,7 +35,7 @@ function change(next, spoken = "") {
       completion: write.completion,
       method: "PUT",
       path: `assignments/${item.assignment}/ratings/${write.completion}/`,
-      body: { client_id: crypto.randomUUID(), value: write.value, flagged: write.flagged, active_ms: clock.take() },
+      body: { client_id: uuid(), value: write.value, flagged: write.flagged, active_ms: clock.take() },
     });
   }
   view.refresh(item);
@@ -77,7 +77,7 @@ function submit(reason = items.finishReason(item), words = "") {
     method: "POST",
     path: `assignments/${item.assignment}/submit/`,
     body: {
-      client_id: crypto.randomUUID(),
+      client_id: uuid(),
       finish_reason: reason,
       reason: words,
       comment: "",
