@@ -6,46 +6,37 @@ is stored once, and its rows add labelings.
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from django.db import transaction
 
+from annotator.actions.import_labelings import (
+    VALUE_OF_LABEL,
+    TreeWriter,
+    labeling_of_step_labels,
+    oracle_labels,
+)
 from annotator.models import (
     Campaign,
     Completion,
     GoldLabel,
     ImportRun,
     Labeling,
-    LabelingStep,
     Problem,
-    Rating,
     Solution,
 )
 from prm_backend.formats import prm800k_line
 from prm_backend.types import (
-    FinishReason,
-    HumanCompletion,
-    LabeledStep,
-    LabelingRecord,
-    RatedCompletion,
     SolutionRecord,
     StepLabel,
     problem_key,
     split_of_problem,
 )
 
-VALUE_OF_LABEL: dict[StepLabel, int | None] = {
-    StepLabel.BAD: -1,
-    StepLabel.NEUTRAL: 0,
-    StepLabel.GOOD: 1,
-    StepLabel.NOT_BAD: None,
-}
 VERDICT_OF_SOURCE = {
     True: Solution.Verdict.CORRECT,
     False: Solution.Verdict.INCORRECT,
@@ -230,162 +221,3 @@ class ChunkWriter:
             before = GoldLabel.objects.filter(completion__solution=solution).count()
             GoldLabel.objects.bulk_create(gold, ignore_conflicts=True)
             self.counts["gold_labels"] += GoldLabel.objects.filter(completion__solution=solution).count() - before
-
-
-@dataclass
-class TreeWriter:
-    """Lays one imported labeling over the tree of its solution: known completions are found, new ones added."""
-
-    labeling: Labeling
-    solution: Solution
-    ratings: list[Rating] = field(default_factory=list)
-    path: list[LabelingStep] = field(default_factory=list)
-
-    def write(self, steps: Sequence[LabeledStep], step_labels: Sequence[StepLabel | None] | None) -> None:
-        tree: dict[int | None, list[Completion]] = {}
-        for completion in Completion.objects.filter(solution=self.solution).order_by("step_index", "completion_index"):
-            tree.setdefault(completion.parent_id, []).append(completion)
-        parent: Completion | None = None
-        for index, step in enumerate(steps):
-            siblings = tree.setdefault(parent.pk if parent else None, [])
-            not_bad = bool(step_labels and step_labels[index] == StepLabel.NOT_BAD)
-            parent = self._step(index, step, parent, siblings, not_bad=not_bad) or parent
-        Rating.objects.bulk_create(self.ratings)
-        LabelingStep.objects.bulk_create(self.path)
-
-    def _step(
-        self, index: int, step: LabeledStep, parent: Completion | None, siblings: list[Completion], *, not_bad: bool
-    ) -> Completion | None:
-        free = list(siblings)
-        shown = []
-        for position, completion in enumerate(step.completions or ()):
-            place = self._place(index, parent, siblings, free, completion.text, Completion.Source.MODEL)
-            shown.append(place)
-            self._rate(index, place, position, completion.rating, completion.flagged, not_bad=not_bad)
-        written = None
-        if step.human_completion:
-            human = step.human_completion
-            written = self._place(index, parent, siblings, free, human.text, Completion.Source.HUMAN)
-            self._rate(index, written, len(shown), human.rating, human.flagged)
-        chosen = shown[step.chosen_completion] if step.chosen_completion is not None else None
-        self.path.append(
-            LabelingStep(
-                labeling=self.labeling,
-                step_index=index,
-                chosen=chosen,
-                human=written,
-                human_record=_unusual(step.human_completion),
-                pending=step.completions is None,
-            )
-        )
-        return written or chosen
-
-    def _place(
-        self,
-        index: int,
-        parent: Completion | None,
-        siblings: list[Completion],
-        free: list[Completion],
-        text: str,
-        source: Completion.Source,
-    ) -> Completion:
-        """The first sibling of this text not yet used at this step, else a new one."""
-        for known in free:
-            if known.text == text and known.source == source:
-                free.remove(known)
-                return known
-        # Index 0 is the ready solution's own step (phase 2), so a branch beside it starts at 1.
-        beside = self.solution.phase == 2 and not any(sibling.completion_index == 0 for sibling in siblings)
-        made = Completion.objects.create(
-            solution=self.solution,
-            parent=parent,
-            step_index=index,
-            completion_index=len(siblings) + beside,
-            text=text,
-            source=source,
-        )
-        siblings.append(made)
-        return made
-
-    def _rate(
-        self,
-        index: int,
-        completion: Completion,
-        position: int,
-        value: int | None,
-        flagged: bool | None,
-        *,
-        not_bad: bool = False,
-    ) -> None:
-        self.ratings.append(
-            Rating(
-                labeling=self.labeling,
-                completion=completion,
-                step_index=index,
-                position=position,
-                value=value,
-                not_bad=not_bad,
-                flagged=flagged,
-            )
-        )
-
-
-def labeling_of_step_labels(record: SolutionRecord, *, at: datetime.datetime) -> LabelingRecord | None:
-    """A labeling from bare step labels, up to the first error (what follows it stays unrated) or the last judged step;
-    None where nothing was judged by a person. It has no finish reason where the source stopped half way. The source
-    names neither labeler nor time, so it gets the import's."""
-    labels = list(record.step_labels or ())
-    found_error = StepLabel.BAD in labels
-    if found_error:
-        labels = labels[: labels.index(StepLabel.BAD) + 1]
-    judged = [index for index, label in enumerate(labels) if label is not None]
-    if not judged:
-        return None
-    complete = len(judged) == len(record.steps)
-    reason = FinishReason.FOUND_ERROR if found_error else FinishReason.SOLUTION if complete else None
-    steps = tuple(
-        LabeledStep(
-            completions=(RatedCompletion(text=record.steps[index], rating=_rating(labels[index])),),
-            chosen_completion=None if labels[index] == StepLabel.BAD else 0,
-        )
-        for index in range(judged[-1] + 1)
-    )
-    return LabelingRecord(
-        labeler="imported",
-        timestamp=at.replace(tzinfo=None).isoformat(timespec="microseconds"),
-        generation=None,
-        is_quality_control_question=False,
-        is_initial_screening_question=False,
-        steps=steps,
-        total_time=0,
-        finish_reason=reason,
-    )
-
-
-def _unusual(human: HumanCompletion | None) -> dict[str, Any] | None:
-    """What a written step carries beyond text, rating and flag, where it is not what PRM800K usually writes."""
-    usual = HumanCompletion(text="")
-    if human is None or (human.source, human.corrected_rating, human.keys) == (
-        usual.source,
-        usual.corrected_rating,
-        usual.keys,
-    ):
-        return None
-    return {"source": human.source, "corrected_rating": human.corrected_rating, "keys": list(human.keys)}
-
-
-def _rating(label: StepLabel | None) -> int | None:
-    return VALUE_OF_LABEL[label] if label else None
-
-
-def oracle_labels(record: SolutionRecord) -> list[StepLabel | None]:
-    """The file's step labels, whatever form they came in."""
-    return list(record.step_labels or labels_of_labeling(record))
-
-
-def labels_of_labeling(record: SolutionRecord) -> list[StepLabel | None]:
-    """The step labels of the ready solution in a PRM800K record: the first completion of each step is its step."""
-    of_value: dict[Any, StepLabel] = {-1: StepLabel.BAD, 0: StepLabel.NEUTRAL, 1: StepLabel.GOOD}
-    if record.labeling is None or record.phase == 1:
-        return []
-    return [of_value.get(step.completions[0].rating) if step.completions else None for step in record.labeling.steps]

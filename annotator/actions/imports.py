@@ -19,7 +19,8 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from annotator.actions.audit import record
-from annotator.actions.import_rows import ChunkWriter, oracle_labels, solution_digest
+from annotator.actions.import_labelings import oracle_labels
+from annotator.actions.import_rows import ChunkWriter, solution_digest
 from annotator.dispatch import enqueue
 from annotator.errors import Conflict, Invalid
 from annotator.models import (

@@ -102,6 +102,8 @@ TRICKY = [
         ]
     ),
     phase_1_record([step([], None)]),
+    # nothing chosen, and the next step shows the same words
+    phase_1_record([step([completion("A.", -1)], None), step([completion("A.", 1)], 0)]),
 ]
 
 
