@@ -144,7 +144,7 @@ STATICFILES_DIRS: list[Any] = [ROOT / "static"] + ([("vendor/katex", KATEX_DIR)]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": DATA_DIR / "files"}},
     "staticfiles": {
-        "BACKEND": env.str("STATICFILES_STORAGE", default="whitenoise.storage.CompressedManifestStaticFilesStorage")
+        "BACKEND": env.str("STATICFILES_STORAGE", default="annotator.staticfiles.HashedStaticFiles")
     },
 }
 CACHES = {"default": env.cache_url("CACHE_URL", default=LOCAL_CACHE)}
