@@ -143,9 +143,7 @@ KATEX_DIR = Path(env.str("KATEX_DIR", default=str(ROOT / "node_modules" / "katex
 STATICFILES_DIRS: list[Any] = [ROOT / "static"] + ([("vendor/katex", KATEX_DIR)] if KATEX_DIR.is_dir() else [])
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": DATA_DIR / "files"}},
-    "staticfiles": {
-        "BACKEND": env.str("STATICFILES_STORAGE", default="annotator.staticfiles.HashedStaticFiles")
-    },
+    "staticfiles": {"BACKEND": env.str("STATICFILES_STORAGE", default="annotator.staticfiles.HashedStaticFiles")},
 }
 CACHES = {"default": env.cache_url("CACHE_URL", default=LOCAL_CACHE)}
 MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_BYTES", default=1 << 30)

@@ -60,15 +60,16 @@ class SimulationError(PrmError):
     """A job of the simulated campaign failed, or nothing more can be labeled."""
 
 
-def clone_for_simulation(campaign: Campaign) -> Campaign:
-    """A new campaign with the same settings and solutions, whose labels in the files only simulation can read.
+def clone_for_simulation(campaign: Campaign, **changes: Any) -> Campaign:
+    """A new campaign with the same settings, but for `changes`, and the same solutions, whose labels in the files only
+    simulation can read.
 
     Raises `Invalid` where no file of the campaign came with labels for simulation."""
     runs = list(campaign.imports.filter(state=ImportRun.State.DONE, labels=ImportRun.Labels.ORACLE).order_by("pk"))
     if not runs:
         raise Invalid("no_oracle", f"No file of {campaign.slug} was imported with --labels oracle.")
     slug = _free_slug(f"{campaign.slug}-sim")
-    settings = {name: getattr(campaign, name) for name in CLONED}
+    settings = {name: getattr(campaign, name) for name in CLONED} | changes
     clone = create_campaign(actor=None, slug=slug, simulated=True, **settings)
     for run in runs:
         with stored_file(run).open("rb") as file:

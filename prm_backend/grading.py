@@ -97,6 +97,10 @@ _SPACING = re.compile(r"\\[!,;: ]|\\(?:left|right)(?![a-zA-Z])|\s+")
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mbox)\{([^{}]*)\}")
 _FRACTION = re.compile(r"(-?)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
 _PLAIN = re.compile(r"[-+]?(?:\d+|\d{1,3}(?:,\d{3})+)(?:\.\d+)?(?:/\d+)?")
+# "42 apples", but not "3 million" or "2 sin": a word that changes the number is no unit.
+_UNIT = re.compile(
+    r"\s+(?!(?:hundred|thousand|[mb]illion|trillion|dozen|percent|squared|cubed|sin|cos|tan|log)\b)[a-z]{3,}", re.I
+)
 
 
 def _normalized(answer: str) -> str:
@@ -114,6 +118,12 @@ def _number(normalized: str) -> Fraction | None:
     return Fraction(numerator) / below if below else None
 
 
+def _without_unit(answer: str) -> str:
+    """A number and one word after it: the number. Anything else stays as it is."""
+    number, space, word = answer.partition(" ")
+    return number if _PLAIN.fullmatch(number) and _UNIT.fullmatch(space + word) else answer
+
+
 def _compare_plainly(reference: str, answer: str) -> Verdict | None:
     """The verdict where both are the same text or both are plain numbers; None where it takes more."""
     if reference == answer and reference.strip():
@@ -121,6 +131,8 @@ def _compare_plainly(reference: str, answer: str) -> Verdict | None:
     if max(len(reference), len(answer)) > MAX_ANSWER_CHARS:
         return Verdict.UNKNOWN
     left, right = _normalized(reference), _normalized(answer)
+    if _number(left) is not None:
+        right = _normalized(_without_unit(_without_delimiters(answer)))
     if not left or not right:
         return Verdict.UNKNOWN
     if left == right:

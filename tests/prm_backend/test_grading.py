@@ -89,6 +89,8 @@ def test_a_huge_step_is_read_quickly() -> None:
         ("\\text{Tuesday}", "Tuesday", CORRECT),
         ("\\left( 1, 2 \\right)", "(1,2)", CORRECT),
         ("\\boxed{5}", "5", CORRECT),
+        ("42", "42 apples", CORRECT),
+        ("42", "33 apples", INCORRECT),
         ("5", "", UNKNOWN),
         ("", "", UNKNOWN),
         (" ", " ", UNKNOWN),

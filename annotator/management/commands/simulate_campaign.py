@@ -26,6 +26,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--campaign", required=True, help="slug of a campaign imported with --labels oracle")
         parser.add_argument("--labelings", type=int, default=300, help="labelings of training problems to simulate")
+        parser.add_argument("--retrain-after", type=int, default=50, help="labelings between two retrains")
         parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -34,7 +35,7 @@ class Command(BaseCommand):
             raise CommandError(f"There is no campaign {options['campaign']}.")
         started = time.monotonic()
         try:
-            clone = clone_for_simulation(campaign)
+            clone = clone_for_simulation(campaign, retrain_after=options["retrain_after"])
             self.stdout.write(f"Simulating in {clone.slug}; the model is pretrained first, about two minutes.")
             simulation = Simulation(clone)
             reports = self._play(simulation, options["labelings"])
