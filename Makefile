@@ -1,5 +1,7 @@
 # `make run` and `make test` do everything from a fresh clone; the other targets are for those who change the code.
 PY := .venv/bin/python
+# Two tests at a time (tests/conftest.py says which); ARGS="-n 0" for one, as a debugger needs it.
+PYTEST := $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 ifdef DATA
 export DATA_DIR := $(DATA)
 endif
@@ -28,12 +30,12 @@ run: setup
 test:
 	@bin/setup test
 	@status=0; \
-	$(PY) -m tests.services $(PY) -m pytest -m 'postgres and not browser' $(ARGS) || status=$$?; \
-	$(PY) -m pytest $(ARGS) || status=$$?; \
+	$(PY) -m tests.services $(PYTEST) -m 'postgres and not browser' $(ARGS) || status=$$?; \
+	$(PYTEST) $(ARGS) || status=$$?; \
 	exit $$status
 
 check: lint
-	$(PY) -m pytest -q -m 'not browser and not worker and not slow' $(ARGS)
+	$(PYTEST) -q -m 'not browser and not worker and not slow' $(ARGS)
 
 lint:
 	@bin/setup check

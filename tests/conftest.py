@@ -27,12 +27,17 @@ CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+HEAVY = ("worker", "browser")
 DATABASE_FIXTURES = {"db", "transactional_db", "live_server", "django_db_setup"}
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test that touches the database is one for PostgreSQL too; nobody has to remember to say so."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Every test that touches the database is one for PostgreSQL too; nobody has to remember to say so.
+
+    Of the tests that run at once (`make test` runs two), at most one starts families of processes and at most one drives
+    the browser: they measure time, and two cores hold no more. Other files stay whole, for the sake of their fixtures.
+    """
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if item.get_closest_marker("django_db") or fixtures & DATABASE_FIXTURES:
@@ -41,6 +46,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("worker")
         if fixtures & {"page", "new_page"}:
             item.add_marker("browser")
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(next(filter(item.get_closest_marker, HEAVY), str(item.path))))
+    yield
+    items.sort(key=lambda item: group_of(item) not in HEAVY)  # what takes longest starts first
+
+
+def group_of(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("xdist_group")
+    assert marker is not None
+    return str(marker.args[0])
 
 
 @pytest.fixture(scope="session")

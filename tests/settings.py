@@ -12,6 +12,7 @@ from pathlib import Path
 
 os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="stepmark-tests-")
 os.environ["BROKER_URL"] = "memory://"  # the `broker` fixture puts a real one in its place
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, and more threads only slow small models down
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # Playwright keeps an event loop running in the thread of the tests
 atexit.register(shutil.rmtree, os.environ["DATA_DIR"], ignore_errors=True)
 

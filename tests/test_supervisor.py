@@ -17,6 +17,8 @@ import pytest
 
 from annotator.supervisor import Service, Supervisor
 
+pytestmark = pytest.mark.xdist_group("worker")  # it measures time: no workers beside it
+
 ROOT = Path(__file__).resolve().parent.parent
 SUPERVISOR = """
 import json, os, sys
