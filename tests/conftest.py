@@ -35,8 +35,8 @@ DATABASE_FIXTURES = {"db", "transactional_db", "live_server", "django_db_setup"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Every test that touches the database is one for PostgreSQL too; nobody has to remember to say so.
 
-    Of the tests that run at once (`make test` runs two), at most one starts families of processes and at most one drives
-    the browser: they measure time, and two cores hold no more. Other files stay whole, for the sake of their fixtures.
+    Of the tests that run at once (`make test` runs two), at most one starts families of processes and at most one
+    drives the browser: they measure time, and two cores hold no more. Other files stay whole, for their fixtures' sake.
     """
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
