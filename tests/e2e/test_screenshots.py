@@ -12,7 +12,8 @@ from django.core.management import call_command
 from playwright.sync_api import Page, expect
 from pytest_django.live_server_helper import LiveServer
 
-from annotator.models import Campaign, User
+from annotator.actions.jobs import record_pulse
+from annotator.models import Campaign, QueueItem, User
 from annotator.simulation import Simulation
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.timeout(900)]
@@ -32,7 +33,16 @@ def demo(settings: Any) -> Campaign:
     labelings = 120 if FOR_THE_DOCS else 30
     assert list(Simulation(campaign).play(labelings))
     Campaign.objects.update(simulated=False, name="Demo: word problems")
+    serve_the_longest_first()
+    for queue in ("default", "gpu"):  # as with the workers that `make run` starts
+        record_pulse(queue)
     return Campaign.objects.get()
+
+
+def serve_the_longest_first() -> None:
+    open_items = QueueItem.objects.filter(retired=False, taken=0).order_by("-solution__step_count", "pk")
+    for rank, item in enumerate(open_items):
+        QueueItem.objects.filter(pk=item.pk).update(rank=rank)
 
 
 def log_in(page: Page, address: str, name: str) -> None:
