@@ -22,6 +22,7 @@ from typing import IO, Self
 REAPER = Path(__file__).with_name("reaper.py")
 TICK_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 30.0
+LAST_WORDS_SECONDS = 1.0  # a pipe can stay open longer, in a descendant with a session of its own
 STEADY_SECONDS = 60.0  # a process that ran this long has started well; its next crash counts as the first
 
 
@@ -57,6 +58,7 @@ class Supervisor:
         self.stopping = threading.Event()
         self.children: list[Child] = []
         self._output = threading.Lock()
+        self._relays: dict[int, threading.Thread] = {}
         self._reaper = subprocess.Popen(
             [sys.executable, "-I", "-S", str(REAPER), str(grace)],
             stdin=subprocess.PIPE,
@@ -160,11 +162,14 @@ class Supervisor:
         with contextlib.suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, process.pid, os.nice(0) + service.niceness)
         assert process.stdout is not None
-        threading.Thread(target=self._relay, args=(service.name, process.stdout), daemon=True).start()
+        relay = threading.Thread(target=self._relay, args=(service.name, process.stdout), daemon=True)
+        relay.start()
+        self._relays[process.pid] = relay
         return process
 
     def _end(self, process: subprocess.Popen[bytes]) -> int:
         code = end_family(process)
+        self._relays.pop(process.pid).join(LAST_WORDS_SECONDS)
         self._tell_reaper(f"- {process.pid}")
         return code
 

@@ -26,7 +26,7 @@ from redis.exceptions import RedisError
 from annotator.broker import broker_command, broker_url, socket_path
 
 ROOT = Path(__file__).resolve().parent.parent
-START_SECONDS = 60
+START_SECONDS = 120
 
 
 @contextlib.contextmanager
@@ -150,7 +150,7 @@ def celery_worker(*, queues: Sequence[str], environment: dict[str, str], folder:
     log = folder / f"worker-{time.monotonic_ns()}.log"
     command = [sys.executable, "-m", "celery", "-A", "annotator.celery_app", "worker", "-P", "prefork", "-c", "1"]
     command += ["-Q", ",".join(queues), "-n", f"{log.stem}@%h", "--without-gossip", "--without-mingle", "-l", "INFO"]
-    defaults = {"REMAP_SIGTERM": "SIGQUIT", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
+    defaults = {"REMAP_SIGTERM": "SIGQUIT", "PYTHONPATH": str(ROOT)}
     with process(command, log=log, environment={**os.environ, **defaults, **environment}) as child:
         worker = Worker(child, log)
         until(lambda: " ready." in worker.log or child.poll() is not None, "the worker", log)

@@ -20,7 +20,7 @@ from annotator.broker import LONGEST_SOCKET_PATH, broker_url, socket_path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-pytestmark = [pytest.mark.worker, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.worker, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 class Serve:
@@ -45,7 +45,7 @@ class Serve:
     def output(self) -> str:
         return self.log.read_text()
 
-    def wait_for(self, condition: Callable[[], object], seconds: float = 90) -> None:
+    def wait_for(self, condition: Callable[[], object], seconds: float = 180) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, self.output
@@ -129,7 +129,7 @@ def test_two_runs_never_share_a_folder(serve: Callable[..., Serve]) -> None:
     first = serve()
     first.wait_for(lambda: (first.folder / "broker").exists())
     second = serve()
-    assert second.process.wait(timeout=60) == 1
+    assert second.process.wait(timeout=120) == 1
     assert f"Stepmark already runs on the data folder {first.folder} (process {first.process.pid})" in second.output
     assert len(second.output.splitlines()) == 1
 
@@ -147,7 +147,7 @@ def test_an_address_that_cannot_be_used_is_named(
     serve: Callable[..., Serve], environment: dict[str, str], words: str
 ) -> None:
     run = serve(**environment)
-    assert run.process.wait(timeout=60) == 1
+    assert run.process.wait(timeout=120) == 1
     assert words in run.output
     assert len(run.output.splitlines()) == 1
 
@@ -156,7 +156,7 @@ def test_a_port_that_is_taken_stops_everything_before_it_starts(serve: Callable[
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         run = serve(PORT=port)
-        assert run.process.wait(timeout=60) == 1
+        assert run.process.wait(timeout=120) == 1
     assert f"Port {port} on 127.0.0.1 cannot be used: address already in use." in run.output
     assert not (run.folder / "broker").exists()
 

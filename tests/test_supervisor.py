@@ -33,9 +33,16 @@ supervisor.say("stopped")
 STEADY = "import os, time; print('up', os.getpid(), flush=True); time.sleep(600)"
 DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {STEADY}"
 FAMILY = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {DEAF!r}]); {STEADY}"
-SLOW_TO_END = (
-    f"import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit())); {STEADY}"
-)
+TELLS_ITS_END = """
+import os, signal, sys, time
+def end(*_):
+    time.sleep({seconds})
+    print("down", time.monotonic(), flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+print("up", os.getpid(), flush=True)
+time.sleep(600)
+"""
 
 
 class Run:
@@ -64,7 +71,7 @@ class Run:
         return [int(number) for number in re.findall(r"\| up (\d+)", self.output)]
 
     def wait_for(self, condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline, self.output
             time.sleep(0.02)
@@ -109,7 +116,7 @@ def test_a_signal_ends_everything_even_what_does_not_listen(supervise: Callable[
     run = supervise(web=STEADY, worker=FAMILY)
     pids = run.wait_for_processes(3)
     run.process.send_signal(number)
-    assert run.process.wait(timeout=10) == 0
+    assert run.process.wait(timeout=60) == 0
     assert run.output.endswith("stopped\n")
     assert not any(alive(pid) for pid in pids)
 
@@ -120,7 +127,7 @@ def test_an_impatient_second_signal_leaves_nothing_behind(supervise: Callable[..
     for _ in range(5):
         run.process.send_signal(signal.SIGTERM)
         time.sleep(0.1)
-    assert run.process.wait(timeout=10) == 0
+    assert run.process.wait(timeout=60) == 0
     assert not any(alive(pid) for pid in pids)
 
 
@@ -152,14 +159,13 @@ def test_a_crash_takes_the_rest_of_the_family_with_it(supervise: Callable[..., R
 
 
 def test_the_broker_outlives_those_that_need_it(supervise: Callable[..., Run]) -> None:
-    run = supervise({"broker": {"ends_last": True}}, broker=STEADY, worker=SLOW_TO_END)
-    broker, worker = sorted(run.wait_for_processes(2), key=lambda pid: f"broker     | up {pid}" not in run.output)
+    programs = {"broker": TELLS_ITS_END.format(seconds=0), "worker": TELLS_ITS_END.format(seconds=0.2)}
+    run = supervise({"broker": {"ends_last": True}}, **programs)
+    run.wait_for_processes(2)
     run.process.terminate()
-    time.sleep(0.25)
-    assert alive(broker)
-    assert alive(worker)
-    assert run.process.wait(timeout=10) == 0
-    assert not alive(broker)
+    assert run.process.wait(timeout=60) == 0
+    ended = dict(re.findall(r"^(\w+) +\| down ([\d.]+)$", run.output, re.MULTILINE))
+    assert float(ended["worker"]) < float(ended["broker"])
 
 
 def test_workers_yield_to_the_web_server(supervise: Callable[..., Run]) -> None:
@@ -180,7 +186,7 @@ def test_nobody_reading_the_output_ends_the_run() -> None:
     assert process.stdout is not None
     assert process.stdout.readline().startswith(b"web ")
     process.stdout.close()
-    process.wait(timeout=20)
+    process.wait(timeout=60)
 
 
 def test_a_command_runs_to_its_end(capsys: pytest.CaptureFixture[str]) -> None:

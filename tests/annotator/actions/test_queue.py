@@ -195,7 +195,7 @@ def test_two_processes_empty_a_pool_of_500_without_serving_anything_twice() -> N
         )
         for part in (people[:4], people[4:])
     ]
-    outputs = [process.communicate(timeout=100)[0].split() for process in processes]
+    outputs = [process.communicate(timeout=280)[0].split() for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert all(outputs), "both processes took part"
     served = [solution for output in outputs for solution in output]
