@@ -34,7 +34,7 @@ def campaign() -> Campaign:
 
 @pytest.fixture(autouse=True)
 def short_pretraining(settings: Any) -> None:
-    settings.PRETRAIN_STEPS = 40
+    settings.PRETRAIN_STEPS = 10
 
 
 @pytest.mark.slow
