@@ -77,6 +77,13 @@ class Serve:
                 continue
         return found
 
+    def left(self) -> list[psutil.Process]:
+        """What does not go away; SIGKILL takes effect after the one who sent it has gone on."""
+        deadline = time.monotonic() + 30
+        while (family := self.family()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return family
+
     def end(self, number: int) -> int:
         self.process.send_signal(number)
         return self.process.wait(timeout=90)
@@ -94,7 +101,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Serve]]:
     for each in started:
         if each.process.poll() is None:
             each.end(signal.SIGTERM)
-    left = [process for each in started for process in each.family()]
+    left = [process for each in started for process in each.left()]
     for process in left:
         process.kill()
     assert left == []
@@ -107,7 +114,7 @@ def test_one_command_serves_and_one_key_ends_it(serve: Callable[..., Serve]) -> 
     run.wait_for(lambda: set(re.findall(r"^(\S+) +\|", run.output, re.MULTILINE)) >= {"setup", "web", "stepmark"})
     assert run.end(signal.SIGINT) == 0
     assert run.output.endswith("stopped\n")
-    assert run.family() == []
+    assert run.left() == []
 
     again = serve()
     again.wait_until_up()
@@ -122,7 +129,7 @@ def test_a_killed_run_leaves_nothing_and_the_next_one_starts(serve: Callable[...
     again = serve()
     again.wait_until_up()
     assert again.end(signal.SIGTERM) == 0
-    assert again.family() == []
+    assert again.left() == []
 
 
 def test_two_runs_never_share_a_folder(serve: Callable[..., Serve]) -> None:

@@ -76,6 +76,10 @@ class Run:
             assert time.monotonic() < deadline, self.output
             time.sleep(0.02)
 
+    def wait_until_gone(self, pids: list[int]) -> None:
+        """SIGKILL takes effect after the one who sent it has gone on."""
+        self.wait_for(lambda: not any(alive(pid) for pid in pids))
+
     def wait_for_processes(self, count: int) -> list[int]:
         self.wait_for(lambda: len(self.pids()) == count)
         return self.pids()
@@ -106,7 +110,7 @@ def supervise(tmp_path: Path) -> Iterator[Callable[..., Run]]:
 
 
 def test_each_line_carries_the_name_of_its_service(supervise: Callable[..., Run]) -> None:
-    run = supervise(web=STEADY, beat="print('tick'); import time; time.sleep(600)")
+    run = supervise(web=STEADY, beat="print('tick', flush=True); import time; time.sleep(600)")
     run.wait_for(lambda: "tick" in run.output and run.pids())
     assert sorted(run.output.splitlines()) == ["beat       | tick", f"web        | up {run.pids()[0]}"]
 
@@ -118,7 +122,7 @@ def test_a_signal_ends_everything_even_what_does_not_listen(supervise: Callable[
     run.process.send_signal(number)
     assert run.process.wait(timeout=60) == 0
     assert run.output.endswith("stopped\n")
-    assert not any(alive(pid) for pid in pids)
+    run.wait_until_gone(pids)
 
 
 def test_an_impatient_second_signal_leaves_nothing_behind(supervise: Callable[..., Run]) -> None:
@@ -128,14 +132,14 @@ def test_an_impatient_second_signal_leaves_nothing_behind(supervise: Callable[..
         run.process.send_signal(signal.SIGTERM)
         time.sleep(0.1)
     assert run.process.wait(timeout=60) == 0
-    assert not any(alive(pid) for pid in pids)
+    run.wait_until_gone(pids)
 
 
 def test_everything_ends_when_the_supervisor_is_killed(supervise: Callable[..., Run]) -> None:
     run = supervise({"broker": {"ends_last": True}}, broker=STEADY, web=STEADY, worker=FAMILY)
     pids = run.wait_for_processes(4)
     run.process.kill()
-    run.wait_for(lambda: not any(alive(pid) for pid in pids))
+    run.wait_until_gone(pids)
 
 
 def test_a_crashed_service_restarts_after_a_pause_that_grows(supervise: Callable[..., Run]) -> None:
@@ -154,7 +158,7 @@ def test_a_crash_takes_the_rest_of_the_family_with_it(supervise: Callable[..., R
     leader = next(pid for pid in first if os.getpgid(pid) == pid)
     os.kill(leader, signal.SIGKILL)
     run.wait_for(lambda: "web was ended by signal 9; it restarts in 1 s" in run.output)
-    assert not any(alive(pid) for pid in first)
+    run.wait_until_gone(first)
     run.wait_for_processes(4)
 
 
