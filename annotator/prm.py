@@ -3,6 +3,7 @@ it, and it imports torch only when a function needs it."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -32,6 +33,10 @@ from prm_backend import types as prm
 from prm_backend.errors import NotEnoughData
 from prm_backend.policy import parse_policy
 from prm_backend.types import ReportProgress, StepScores
+
+# OpenMP's threads spin while they wait. Where anything else wants the cores, that made training six times slower and
+# starved the web process; sleeping costs nothing (docs/experiments.md). Read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 CALIBRATION_SAMPLE = 512  # solutions
 SCORING_CHUNK = 500  # solutions between two short transactions
