@@ -34,9 +34,9 @@ from prm_backend.errors import NotEnoughData
 from prm_backend.policy import parse_policy
 from prm_backend.types import ReportProgress, StepScores
 
-# OpenMP's threads spin while they wait. Where anything else wants the cores, that made training six times slower and
-# starved the web process; sleeping costs nothing (docs/experiments.md). Read when torch is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# OpenMP's threads spin while they wait for each other. Where anything else wants the cores, that made training nine
+# times slower and starved the web process; a short spin costs little either way (docs/experiments.md). Read by torch.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 CALIBRATION_SAMPLE = 512  # solutions
 SCORING_CHUNK = 500  # solutions between two short transactions

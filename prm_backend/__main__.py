@@ -26,8 +26,8 @@ from prm_backend.types import LabeledSolution, Progress, Solution, SolutionRecor
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 1 an error that a person can mend (one line on stderr), 2 wrong usage."""
     options = parser().parse_args(arguments)
-    # Read when torch is loaded: threads that spin while they wait make a busy machine crawl (docs/experiments.md).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Read when torch is loaded: threads that spin for long make a busy machine crawl (docs/experiments.md).
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
         options.run(options)
     except BrokenPipeError:
