@@ -93,6 +93,8 @@ class CampaignForm(ModelForm):
 
     def _policy(self, cleaned: dict[str, Any]) -> dict[str, Any]:
         weights = {name: cleaned[f"strategy_{name}"] for name in STRATEGIES if cleaned[f"strategy_{name}"]}
+        if not weights and cleaned["random_share"] < 100:
+            raise ValidationError(_("Give at least one strategy a share, or draw 100 % at random."))
         if weights and sum(weights.values()) != 100:
             raise ValidationError(
                 _("The strategies share out 100 %%; these add up to %(total)s %%."),
@@ -115,17 +117,21 @@ class CampaignForm(ModelForm):
         return {name: value for name, value in self.cleaned_data.items() if name in own}
 
     @property
-    def groups(self) -> list[tuple[Any, list[Any]]]:
-        """The fields as the page sets them, under a heading each."""
+    def groups(self) -> list[tuple[Any, Any, list[Any]]]:
+        """The fields as the page sets them: a heading, a hint or "", the fields."""
         selection = ["random_share", *(f"strategy_{name}" for name in STRATEGIES), "per_problem"]
         named = [
-            (_("Campaign"), [*(["slug"] if "slug" in self.fields else []), "name", "domain"]),
-            (_("Labeling"), ["labelings_wanted", "lease_minutes", "show_reference_answer"]),
-            (_("Generations"), ["generation_size", "audit_per_generation"]),
-            (_("Selection"), selection),
-            (_("Retraining"), [*(["backbone"] if "backbone" in self.fields else []), "retrain_after", "gate_policy"]),
+            (_("Campaign"), "", [*(["slug"] if "slug" in self.fields else []), "name", "domain"]),
+            (_("Labeling"), "", ["labelings_wanted", "lease_minutes", "show_reference_answer"]),
+            (_("Generations"), "", ["generation_size", "audit_per_generation"]),
+            (_("Selection"), _("The strategies share out what is not drawn at random; together 100 %."), selection),
+            (
+                _("Retraining"),
+                "",
+                [*(["backbone"] if "backbone" in self.fields else []), "retrain_after", "gate_policy"],
+            ),
         ]
-        return [(title, [self[name] for name in names]) for title, names in named]
+        return [(title, hint, [self[name] for name in names]) for title, hint, names in named]
 
 
 class NewCampaignForm(CampaignForm):
@@ -133,6 +139,7 @@ class NewCampaignForm(CampaignForm):
         fields = ["slug", *CampaignForm.Meta.fields, "backbone"]
         labels = {**CampaignForm.Meta.labels, "slug": _("Short name"), "backbone": _("Backbone")}
         help_texts = {"slug": _("Stands in addresses and file names; lower-case letters, digits and hyphens.")}
+        error_messages = {"slug": {"invalid": _("Use lower-case letters, digits and hyphens only.")}}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -163,7 +170,8 @@ class ImportForm(forms.Form):
     labels = forms.ChoiceField(
         label=_("Its labels"),
         required=False,
-        choices=[("", _("As usual: labelings for PRM800K, else leave out")), *ImportRun.Labels.choices],
+        choices=[("", _("As usual for its format")), *ImportRun.Labels.choices],
+        help_text=_("Usual: labelings for PRM800K; else left out."),
     )
 
     def clean_file(self) -> UploadedFile[Any]:

@@ -16,6 +16,7 @@ from annotator.models import ImportRun, Job
 from annotator.views.pages import PageRequest, Role, page, page_of, show
 
 ROWS = 25
+COUNTS = ("rows", "problems", "solutions", "labelings", "repeats")  # what a report starts with, in this order
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -71,4 +72,6 @@ def _report(run: ImportRun) -> dict[str, Any]:
         campaign=run.campaign, kind__in=(Job.Kind.IMPORT, Job.Kind.UNDO), params__import_run=run.pk
     ).first()
     unfinished = run.state in ImportRun.UNFINISHED
-    return {"run": run, "job": job, "unfinished": unfinished, "live_seconds": 1 if unfinished else 0}
+    first = {name: run.report[name] for name in COUNTS if name in run.report}
+    report = [*{**first, **run.report}.items()]
+    return {"run": run, "report": report, "job": job, "unfinished": unfinished, "live_seconds": 1 if unfinished else 0}

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, cast
 
-from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import redirect_to_login
 from django.core.paginator import Page, Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from annotator.access import access_membership
@@ -46,9 +47,11 @@ def page(
 ) -> Callable[Concatenate[HttpRequest, P], HttpResponseBase]:
     """A page for people who have logged in. A `Refusal` that the view lets through becomes a page with its sentence."""
 
-    @login_required
     @wraps(view)
     def guarded(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        if not request.user.is_authenticated:
+            # What was sent is lost, and its address may answer to nothing but a POST.
+            return redirect_to_login(reverse("home") if request.method == "POST" else request.get_full_path())
         person = cast(PageRequest, request)
         try:
             return view(person, *args, **kwargs)

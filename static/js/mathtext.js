@@ -2,7 +2,7 @@
 
 const ENVIRONMENT = /^\\begin\{([a-zA-Z]+\*?)\}/;
 const MACROS = { "\\mbox": "\\text{#1}" };
-const LIMITS = { trust: false, throwOnError: false, maxSize: 20, maxExpand: 1000, strict: "ignore" };
+const LIMITS = { trust: false, throwOnError: false, maxSize: 20, maxExpand: 1000, strict: "ignore", errorColor: "currentColor" };
 
 // PRM800K ends the last step with this heading and the answer.
 const ANSWER = /\n+# Answer\n+([\s\S]*)$/;
@@ -90,6 +90,7 @@ function isMath(source, next) {
 
 /** Replace an element's content by the rendered text. A reference answer is a formula even without dollar signs. */
 export function typeset(element, text, { answer = false, inline = false } = {}) {
+  if (!text.trim()) return element.replaceChildren(make("span", "blank-text", "blank"));
   const heading = ANSWER.exec(text);
   const body = heading ? text.slice(0, heading.index) : text;
   element.replaceChildren(...nodes(body, answer, inline));
@@ -98,7 +99,7 @@ export function typeset(element, text, { answer = false, inline = false } = {}) 
     line.append(make("span", "answer-word", "Answer"), " ", ...nodes(heading[1].trim(), true, inline));
     element.append(line);
   }
-  requestAnimationFrame(() => containWide(element));
+  return requestAnimationFrame(() => containWide(element));
 }
 
 /** A formula that is wider than its column scrolls by itself, so that the page never does. */

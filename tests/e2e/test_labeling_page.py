@@ -191,6 +191,7 @@ def test_keys_rest_while_typing_and_with_modifiers(page: Page, open_label: Calla
     page.fill("#give_up-more", "")
     page.type("#give_up-more", "1 2 3 z u")
     press(page, "Escape")
+    expect(page.locator("#dialog-give_up")).to_be_hidden()
     assert shown(page) == [None] * 4
     press(page, "g")
     assert page.is_visible("#dialog-guideline")
@@ -199,7 +200,9 @@ def test_keys_rest_while_typing_and_with_modifiers(page: Page, open_label: Calla
     assert shown(page) == [None] * 4
     press(page, "?")
     assert page.is_visible("#dialog-keys")
-    press(page, "Escape", "3")
+    press(page, "Escape")
+    expect(page.locator("#dialog-keys")).to_be_hidden()
+    press(page, "3")
     assert shown(page) == [1, None, None, None]
 
 
@@ -214,6 +217,20 @@ def test_giving_up_asks_for_a_reason(page: Page, open_label: Callable[[Page], Pa
     next_solution(page, problem)
     labeling = Labeling.objects.get()
     assert (labeling.finish_reason, labeling.reason) == ("give_up", "Too hard to check: needs a computer")
+
+
+def test_enter_submits_after_a_dialog_that_was_opened_by_mouse_is_closed(
+    page: Page, open_label: Callable[[Page], Page]
+) -> None:
+    open_label(page)
+    problem = page.inner_text("#problem-text")
+    press(page, "1")
+    page.click("[data-act=give_up]")
+    press(page, "Escape")
+    expect(page.locator("#dialog-give_up")).to_be_hidden()
+    press(page, "Enter")
+    next_solution(page, problem)
+    assert Labeling.objects.get().finish_reason == "found_error"
 
 
 def test_a_bad_problem_is_reported_by_keys(page: Page, open_label: Callable[[Page], Page]) -> None:
@@ -432,14 +449,28 @@ def test_untrusted_text_stays_text(page: Page, open_label: Callable[[Page], Page
              const { typeset } = await import("/static/js/mathtext.js");
              const box = document.createElement("div");
              document.body.append(box);
-             typeset(box, "<img src=x onerror=alert(1)> $\\href{javascript:alert(1)}{x}$ $\\frac{1}$");
+             typeset(box, "<img src=x onerror=alert(1)> $\\href{javascript:alert(1)}{x}$ $\\frac{1}$ $\\unheardof$");
              typeset(box.appendChild(document.createElement("p")), "$\\vec{v} \\boxed{7}$");
              return box.innerHTML;
            }"""
     )
     assert "<img" not in html
+    assert "#cc0000" not in html  # red is a rating's
     assert "<a " not in html
     assert 'class="katex-error" title="' in html
+
+
+def test_a_blank_step_says_so(page: Page, open_label: Callable[[Page], Page]) -> None:
+    open_label(page)
+    text = page.evaluate(
+        """async () => {
+             const { typeset } = await import("/static/js/mathtext.js");
+             const box = document.createElement("div");
+             typeset(box, " \\n");
+             return box.textContent;
+           }"""
+    )
+    assert text == "blank"
 
 
 def test_it_fits_a_phone(new_page: Callable[..., Page], open_label: Callable[[Page], Page]) -> None:

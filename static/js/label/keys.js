@@ -32,8 +32,8 @@ export function listen(perform) {
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-act]");
     if (!button) return;
-    perform(button.dataset.act);
-    // A mouse leaves no focus behind, so that Enter and Space go on to mean "submit".
+    // A mouse leaves no focus behind, nor for a dialog to give back, so that Enter and Space go on to mean "submit".
     if (event.detail > 0) button.blur();
+    perform(button.dataset.act);
   });
 }

@@ -37,6 +37,12 @@ def test_it_sends_people_back_to_where_they_wanted_to_go_but_nowhere_else(db: No
     assert Client().post(f"{LOGIN}?next=https://example.org/", answers)["Location"] == "/"
 
 
+def test_who_was_logged_out_over_a_form_comes_back_to_a_page_that_opens(cast: Cast) -> None:
+    sent = Client().post("/c/algebra/status/", {"do": "pause"})
+    assert sent["Location"] == f"{LOGIN}?next=/"
+    assert Client().get("/c/algebra/members/?page=2")["Location"] == f"{LOGIN}?next=/c/algebra/members/%3Fpage%3D2"
+
+
 def test_it_slows_down_guessing_for_one_name_only(db: None) -> None:
     make_user("ada")
     make_user("emmy")

@@ -83,6 +83,12 @@ def test_a_manager_creates_a_campaign_and_manages_it(cast: Cast) -> None:
     assert campaign.memberships.get().user == cast.members["manager"].user
 
 
+def test_a_short_name_that_cannot_stand_in_an_address_is_refused(cast: Cast) -> None:
+    response = cast.manager.post("/campaigns/new/", {**SETTINGS, "slug": "Algebra 2!", "backbone": "embedded"})
+    assert response.status_code == 400
+    assert "Use lower-case letters, digits and hyphens only." in response.content.decode()
+
+
 def test_a_taken_name_is_refused_on_the_form(cast: Cast) -> None:
     response = cast.manager.post("/campaigns/new/", {**SETTINGS, "slug": "geometry", "backbone": "embedded"})
     assert response.status_code in (400, 409)
@@ -108,7 +114,7 @@ def test_settings_change_what_was_changed(cast: Cast, url: Url) -> None:
         ("strategy_margin", 30, "add up to 130"),
         ("labelings_wanted", 0, "greater than or equal to 1"),
         ("random_share", 101, "less than or equal to 100"),
-        ("strategy_uncertainty", 0, "must name at least one strategy"),
+        ("strategy_uncertainty", 0, "Give at least one strategy a share"),
         ("gate_policy", "whatever", "not one of the available choices"),
     ],
 )

@@ -52,7 +52,8 @@ def test_a_mistake_inside_is_named_with_line_and_field(cast: Cast, url: Url) -> 
     _, location = upload(cast, url, rows() + json.dumps({**simple_row("Third?"), "steps": []}).encode())
     run_here(Job.objects.get(kind=Job.Kind.IMPORT))
     body = cast.manager.get(location).content.decode()
-    assert "line 3, field steps" in body
+    assert "Line 3, field steps" in body
+    assert "Correct the file and import it again" in body
     assert "nothing was changed" in body
     assert not Solution.objects.exists()
 
