@@ -138,8 +138,8 @@ class NewCampaignForm(CampaignForm):
     class Meta(CampaignForm.Meta):
         fields = ["slug", *CampaignForm.Meta.fields, "backbone"]
         labels = {**CampaignForm.Meta.labels, "slug": _("Short name"), "backbone": _("Backbone")}
-        help_texts = {"slug": _("Stands in addresses and file names; lower-case letters, digits and hyphens.")}
-        error_messages = {"slug": {"invalid": _("Use lower-case letters, digits and hyphens only.")}}
+        help_texts = {"slug": _("Stands in addresses and file names; letters, digits, hyphens and underscores.")}
+        error_messages = {"slug": {"invalid": _("Use letters, digits, hyphens and underscores only.")}}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

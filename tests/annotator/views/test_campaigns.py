@@ -86,7 +86,7 @@ def test_a_manager_creates_a_campaign_and_manages_it(cast: Cast) -> None:
 def test_a_short_name_that_cannot_stand_in_an_address_is_refused(cast: Cast) -> None:
     response = cast.manager.post("/campaigns/new/", {**SETTINGS, "slug": "Algebra 2!", "backbone": "embedded"})
     assert response.status_code == 400
-    assert "Use lower-case letters, digits and hyphens only." in response.content.decode()
+    assert "Use letters, digits, hyphens and underscores only." in response.content.decode()
 
 
 def test_a_taken_name_is_refused_on_the_form(cast: Cast) -> None:
