@@ -139,8 +139,22 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = Path(env.str("STATIC_ROOT", default=str(DATA_DIR / "static")))
-KATEX_DIR = Path(env.str("KATEX_DIR", default=str(ROOT / "node_modules" / "katex" / "dist")))
-STATICFILES_DIRS: list[Any] = [ROOT / "static"] + ([("vendor/katex", KATEX_DIR)] if KATEX_DIR.is_dir() else [])
+# What pages load of the npm packages: the folder, and which of its files are served under vendor/.
+NODE_MODULES = Path(env.str("NODE_MODULES", default=str(ROOT / "node_modules")))
+KATEX_DIR = NODE_MODULES / "katex" / "dist"
+VENDORED = {
+    "vendor/katex": (KATEX_DIR, ["katex.min.*", "fonts/*"]),
+    "vendor/markdown-it": (NODE_MODULES / "markdown-it" / "dist" / "browser", ["*.umd.min.js*"]),
+    "vendor/highlight": (NODE_MODULES / "@highlightjs" / "cdn-assets" / "es", ["highlight.min.js"]),
+}
+STATICFILES_DIRS: list[Any] = [
+    ROOT / "static",
+    *((prefix, folder) for prefix, (folder, _) in VENDORED.items() if folder.is_dir()),
+]
+STATICFILES_FINDERS = [
+    "annotator.staticfiles.ChosenFiles",
+    "django.contrib.staticfiles.finders.AppDirectoriesFinder",
+]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": DATA_DIR / "files"}},
     "staticfiles": {"BACKEND": env.str("STATICFILES_STORAGE", default="annotator.staticfiles.HashedStaticFiles")},

@@ -1,4 +1,13 @@
-// Text with LaTeX in it: cut into parts, then rendered. Text only ever becomes text nodes; KaTeX alone makes elements.
+// Untrusted text (problems, steps, answers, critiques) on a page: mathematics first, then Markdown, code, agent turns.
+//
+// A page includes "includes/text_head.html" in its head and calls
+//   typeset(element, text, {answer, inline})   replace the element's content, at once. Call it again for a new text (a preview).
+//   typesetLater([[element, text, options], …])   the same for many: what stands first at once (one frame's work), the rest in
+//       idle time, sooner when it nears the viewport. Works on elements that are not in the page yet. Returns {done: Promise}.
+//       A step that must be readable now: typeset(element, text, options) again; it takes the element out of the queue.
+//   attach(element, attachments)   images of a problem, [{url, name}], as thumbnails that open larger; hides the element when none.
+//   make(tag, className, text)
+// Elements carry the class "math-text". Text only ever becomes text nodes; KaTeX alone makes other elements out of it.
 
 const ENVIRONMENT = /^\\begin\{([a-zA-Z]+\*?)\}/;
 const MACROS = { "\\mbox": "\\text{#1}" };
@@ -160,4 +169,13 @@ export function make(tag, className = "", text = "") {
   if (className) element.className = className;
   if (text) element.textContent = text;
   return element;
+}
+
+export function typesetLater(entries) {
+  for (const entry of entries) typeset(...entry);
+  return { done: Promise.resolve() };
+}
+
+export function attach(element, attachments) {
+  element.hidden = true;
 }
