@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-LIGHT = ("types", "errors", "formats", "grading", "policy")
+LIGHT = ("types", "errors", "formats", "grading", "policy", "sampling", "steptext")
 ARRAYS = ("evaluation", "baselines", "selection")
 
 
