@@ -1,34 +1,69 @@
 // Calls of the JSON API, with the cookies of the page's own login.
 
 const PATIENCE = 20_000;
+const ROOT = document.documentElement.dataset.api ?? document.querySelector("meta[name=api-root]")?.content ?? "/api/v1/";
 // Codes that mean "nobody is logged in here", as opposed to "this person may not".
 const NOBODY = new Set(["not_authenticated", "authentication_failed", "permission_denied"]);
 
-/** The server answered, and will answer the same again. */
+/** The server answered, and will answer the same again: {status, code, message, details}. */
 export class Refused extends Error {
-  constructor(status, code, message) {
+  constructor(status, { code = "", message = "", details = null }) {
     super(message);
     this.status = status;
     this.code = code;
+    this.details = details;
   }
 }
 
 export class LoggedOut extends Error {}
 
-/** The answer's JSON (null without a body). Throws `Refused`, `LoggedOut`, or another error where a retry may help. */
-export async function call(method, path, body) {
-  const response = await fetch(`/api/v1/${path}`, {
+/** The server failed over this very request; another one may fare better. */
+export class Failed extends Error {}
+
+/** The answer's JSON (null without a body). Throws `Refused`, `LoggedOut`, `Failed`, or another error where nothing
+ * that speaks for the API answered. With `keepalive` the request outlives the page (64 KiB at most). */
+export async function call(method, path, body, { keepalive = false } = {}) {
+  let response = await send(method, path, body, keepalive);
+  let error = await errorOf(response);
+  if (response.status === 403 && error?.code === "permission_denied") {
+    await renewToken();
+    response = await send(method, path, body, keepalive);
+    error = await errorOf(response);
+  }
+  if (response.ok) return answerOf(response);
+  if (response.status === 429 || response.status === 408) throw new Error(response.statusText);
+  if (response.status >= 500) throw new Failed(response.statusText);
+  if (response.status === 401 || (response.status === 403 && NOBODY.has(error?.code))) throw new LoggedOut();
+  if (response.status === 413) throw new Refused(413, { code: "too_large", message: response.statusText, ...error });
+  if (!error) throw new Error(`${response.status} without the API's word`);
+  throw new Refused(response.status, error);
+}
+
+const send = (method, path, body, keepalive) =>
+  fetch(ROOT + path, {
     method,
     headers: { "Content-Type": "application/json", Accept: "application/json", "X-CSRFToken": csrfToken() },
     body: body === undefined ? undefined : JSON.stringify(body),
     signal: AbortSignal.timeout(PATIENCE),
+    keepalive,
   });
-  if (response.ok) return response.status === 204 ? null : response.json();
-  if (response.status >= 500 || response.status === 429 || response.status === 408) throw new Error(response.statusText);
-  const { error } = await response.json().catch(() => ({ error: {} }));
-  if (response.status === 401 || (response.status === 403 && NOBODY.has(error?.code ?? "not_authenticated"))) throw new LoggedOut();
-  throw new Refused(response.status, error?.code ?? "", error?.message ?? response.statusText);
+
+/** A page in place of JSON is no acknowledgement: the login page after a redirect, or a hotel's network. */
+function answerOf(response) {
+  if (response.status === 204) return null;
+  if (response.headers.get("Content-Type")?.includes("json")) return response.json();
+  throw response.redirected ? new LoggedOut() : new Error("not the API's answer");
 }
+
+const errorOf = (response) => (response.ok ? null : response.json().then(({ error }) => error ?? null, () => null));
+
+/** Read anew each time: logging in again, in another tab, changes it. */
+function csrfToken() {
+  return /(?:^|;\s*)csrftoken=([^;]*)/.exec(document.cookie)?.[1] ?? "";
+}
+
+/** Every page that labels sets the cookie. */
+const renewToken = () => fetch(location.href, { signal: AbortSignal.timeout(PATIENCE) });
 
 /** A random UUID, also where a plain-HTTP page in a local network has no `randomUUID`. */
 export function uuid() {
@@ -38,9 +73,4 @@ export function uuid() {
   bytes[8] = (bytes[8] & 0x3f) | 0x80;
   const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   return hex.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, "$1-$2-$3-$4-$5");
-}
-
-/** Read anew each time: logging in again, in another tab, changes it. */
-function csrfToken() {
-  return /(?:^|;\s*)csrftoken=([^;]*)/.exec(document.cookie)?.[1] ?? "";
 }
