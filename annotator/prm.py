@@ -28,7 +28,7 @@ from annotator.models import (
     Solution,
     SolutionScore,
 )
-from annotator.queries.pool import eligible_solutions, unscored_solutions, visible_solutions
+from annotator.queries.pool import eligible_solutions, ready_solutions, unscored_solutions
 from prm_backend import types as prm
 from prm_backend.errors import NotEnoughData
 from prm_backend.policy import parse_policy
@@ -60,7 +60,7 @@ def rows(solutions: QuerySet[Solution], *, chunk: int = 500) -> Iterator[Solutio
 
 
 def pool_to_read(campaign: Campaign, *splits: Problem.SplitName) -> Iterator[prm.Solution]:
-    solutions = visible_solutions(campaign).filter(split__in=splits, step_count__gt=0).order_by("id")
+    solutions = ready_solutions(campaign).filter(split__in=splits).order_by("id")
     return (readable(solution) for solution in rows(solutions))
 
 

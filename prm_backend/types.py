@@ -6,7 +6,7 @@ import hashlib
 import math
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol
 
@@ -85,8 +85,23 @@ class LabelingRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AttachedImage:
+    """An image of a problem; `content_type` is what its bytes say, whatever the file claimed."""
+
+    name: str
+    content_type: str
+    data: bytes = field(repr=False)
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
 class SolutionRecord:
-    """One row of any supported file. `steps` is empty in phase 1, where the labeling's own steps are the solution.
+    """One row of any supported file. `steps` is empty in phase 1, where the labeling's own steps are the solution, and
+    for a bare problem, which has no solution yet. `alternatives` to each step and `critiques` of it are empty, or have
+    one entry for each step.
 
     `step_labels` (one for each step, None = not judged) is filled by formats that carry bare step labels; `labeling` by
     PRM800K, which carries a whole labeling. `question_keys` keeps which optional PRM800K question keys stood in the
@@ -107,6 +122,9 @@ class SolutionRecord:
     step_labels: tuple[StepLabel | None, ...] | None = None
     labeling: LabelingRecord | None = None
     question_keys: tuple[str, ...] = ()
+    alternatives: tuple[tuple[str, ...], ...] = ()
+    critiques: tuple[tuple[str, ...], ...] = ()
+    attachments: tuple[AttachedImage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

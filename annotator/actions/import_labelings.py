@@ -91,12 +91,12 @@ class TreeWriter:
                 free.remove(known)
                 return known
         # Index 0 is the ready solution's own step (phase 2), so a branch beside it starts at 1.
-        beside = self.solution.phase == 2 and not any(sibling.completion_index == 0 for sibling in siblings)
+        before = max((sibling.completion_index for sibling in siblings), default=0 if self.solution.phase == 2 else -1)
         made = Completion.objects.create(
             solution=self.solution,
             parent=parent,
             step_index=index,
-            completion_index=len(siblings) + beside,
+            completion_index=before + 1,
             text=text,
             source=source,
         )

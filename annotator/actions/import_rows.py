@@ -1,7 +1,8 @@
 """Records of a file become rows, a chunk in a transaction; nobody sees them before their import run is done.
 
-Identity is by content: a problem by its text and references, a solution by its problem and steps. A repeated solution
-is stored once, and its rows add labelings.
+Identity is by content: a problem by its text, references and images, a solution by its problem and steps. A repeated
+solution is stored once, and its rows add labelings. What a repeat brings beside the steps is left out and counted: the
+solution may be with labelers already, and could not be given back what it was when the later file is undone.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from django.db import transaction
 
@@ -21,14 +23,17 @@ from annotator.actions.import_labelings import (
     oracle_labels,
 )
 from annotator.models import (
+    Attachment,
     Campaign,
     Completion,
+    Critique,
     GoldLabel,
     ImportRun,
     Labeling,
     Problem,
     Solution,
 )
+from prm_backend.errors import FormatError
 from prm_backend.formats import prm800k_line
 from prm_backend.types import (
     SolutionRecord,
@@ -49,21 +54,75 @@ def digest_of(*parts: object) -> str:
 
 
 def problem_digest(record: SolutionRecord) -> str:
-    return digest_of(record.problem, record.reference_answer, record.reference_solution)
+    images = [image.sha256 for image in record.attachments]
+    return digest_of(record.problem, record.reference_answer, record.reference_solution, *([images] if images else []))
 
 
 def solution_digest(record: SolutionRecord) -> str:
-    """Phase 1 has no ready solution: there the tree that the labeler saw is the solution."""
-    if record.phase == 1 and record.labeling:
-        seen = [
-            [
-                [completion.text for completion in step.completions or ()],
-                step.human_completion and step.human_completion.text,
-            ]
-            for step in record.labeling.steps
+    """Phase 1 has no ready solution: there the tree of candidates is the solution."""
+    if record.phase == 2:
+        return digest_of(2, problem_digest(record), record.steps)
+    if record.labeling is None:
+        return digest_of(1, problem_digest(record), record.steps, record.alternatives)
+    seen = [
+        [
+            [completion.text for completion in step.completions or ()],
+            step.human_completion and step.human_completion.text,
         ]
-        return digest_of(1, problem_digest(record), seen)
-    return digest_of(2, problem_digest(record), record.steps)
+        for step in record.labeling.steps
+    ]
+    return digest_of(1, problem_digest(record), seen)
+
+
+def in_protocol(records: Iterable[SolutionRecord], run: ImportRun) -> Iterator[SolutionRecord]:
+    """The records as the run's campaign takes them. In phase 1 a row without a labeling is a tree of candidates, unless
+    its step labels come in as a labeling, which judges a ready solution. Raises `FormatError` for a bare problem in
+    phase 2."""
+    in_phase_1 = run.campaign.phase == Campaign.Phase.CHOOSE
+    for record in records:
+        if record.labeling is not None:
+            yield record
+        elif in_phase_1:
+            judged = run.labels == ImportRun.Labels.LABELINGS and record.step_labels is not None
+            yield record if judged else replace(record, phase=1)
+        elif record.steps:
+            yield record
+        else:
+            raise FormatError(
+                "must have at least one step: only a phase 1 campaign takes bare problems",
+                line=record.line,
+                field="steps",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """The candidates at one depth of a solution; `followed` is the one that the next level continues."""
+
+    texts: tuple[str, ...]
+    followed: int = 0
+    critiques: tuple[str, ...] = ()
+
+
+def levels_of(record: SolutionRecord, *, with_labelings: bool) -> list[Level]:
+    """What a record gives its new solution to start from. A labeling that is imported lays its own tree; where labels
+    are left out, a phase 1 labeling still gives the candidates that its labeler saw, as far as they follow each other
+    without a step of the labeler's own."""
+    if record.labeling is None or record.phase == 2:
+        return [
+            Level(
+                (text, *(record.alternatives[depth] if record.alternatives else ())),
+                critiques=record.critiques[depth] if record.critiques else (),
+            )
+            for depth, text in enumerate(record.steps)
+        ]
+    levels: list[Level] = []
+    for step in () if with_labelings else record.labeling.steps:
+        texts = tuple(completion.text for completion in step.completions or ())
+        levels.append(Level(texts, step.chosen_completion or 0))
+        if step.chosen_completion is None:
+            break
+    return levels
 
 
 def seeded_draw(campaign: Campaign, digest: str) -> float:
@@ -112,8 +171,22 @@ class ChunkWriter:
             for digest, record in wanted.items()
             if digest not in found
         ]
-        self.counts["problems"] += len(new)
-        return found | {problem.digest: problem for problem in Problem.objects.bulk_create(new)}
+        made = Problem.objects.bulk_create(new)
+        images = [
+            Attachment(
+                problem=problem,
+                position=position,
+                name=image.name,
+                content_type=image.content_type,
+                sha256=image.sha256,
+            )
+            for problem in made
+            for position, image in enumerate(wanted[problem.digest].attachments)
+        ]
+        Attachment.objects.bulk_create(images)
+        self.counts["problems"] += len(made)
+        self._count("images", len(images))
+        return found | {problem.digest: problem for problem in made}
 
     def _solutions(self, records: Sequence[SolutionRecord], problems: dict[str, Problem]) -> dict[str, Solution]:
         wanted: dict[str, SolutionRecord] = {}
@@ -129,7 +202,10 @@ class ChunkWriter:
             if digest not in found
         ]
         made = Solution.objects.bulk_create(new)
-        self._paths([(solution, wanted[solution.digest].steps) for solution in made])
+        with_labelings = self.run.labels == ImportRun.Labels.LABELINGS
+        self._trees(
+            [(solution, levels_of(wanted[solution.digest], with_labelings=with_labelings)) for solution in made]
+        )
         Solution.repeated_by.through.objects.bulk_create(
             [
                 Solution.repeated_by.through(solution=solution, importrun=self.run)
@@ -140,6 +216,9 @@ class ChunkWriter:
         )
         self.counts["solutions"] += len(made)
         self.counts["repeats"] += len(records) - len(made)
+        first = {id(wanted[solution.digest]) for solution in made}
+        repeats = (record for record in records if record.phase == 2 and id(record) not in first)
+        self._count("not_added", sum(bool(record.alternatives or record.critiques) for record in repeats))
         return found | {solution.digest: solution for solution in made}
 
     def _new_solution(self, digest: str, record: SolutionRecord, problem: Problem) -> Solution:
@@ -158,19 +237,42 @@ class ChunkWriter:
             source_verdict=VERDICT_OF_SOURCE[record.final_answer_correct],
         )
 
-    def _paths(self, solutions: Sequence[tuple[Solution, Sequence[str]]]) -> None:
-        """The ready solutions' steps, one depth at a time, since each step points to the one before it."""
+    def _trees(self, solutions: Sequence[tuple[Solution, Sequence[Level]]]) -> None:
+        """The solutions' candidates, one depth at a time, since each points to the one that it continues."""
         parents: dict[int, Completion] = {}
         depth = 0
-        while level := [(solution, steps[depth]) for solution, steps in solutions if depth < len(steps)]:
-            made = Completion.objects.bulk_create(
-                Completion(
-                    solution=solution, parent=parents.get(solution.pk), step_index=depth, completion_index=0, text=text
+        while deep := [(solution, levels[depth]) for solution, levels in solutions if depth < len(levels)]:
+            made = iter(
+                Completion.objects.bulk_create(
+                    Completion(
+                        solution=solution,
+                        parent=parents.get(solution.pk),
+                        step_index=depth,
+                        completion_index=index,
+                        text=text,
+                    )
+                    for solution, level in deep
+                    for index, text in enumerate(level.texts)
                 )
-                for solution, text in level
             )
-            parents = {completion.solution_id: completion for completion in made}
+            critiques = []
+            for solution, level in deep:
+                siblings = list(islice(made, len(level.texts)))
+                if siblings:
+                    parents[solution.pk] = siblings[level.followed]
+                critiques += [
+                    Critique(completion=siblings[0], position=position, text=text)
+                    for position, text in enumerate(level.critiques)
+                ]
+                self._count("alternatives", max(len(siblings) - 1, 0))
+            Critique.objects.bulk_create(critiques)
+            self._count("critiques", len(critiques))
             depth += 1
+
+    def _count(self, name: str, number: int) -> None:
+        """Count what most files do not have: a report tells of it only where there is any."""
+        if number:
+            self.counts[name] += number
 
     def _labeling(self, record: SolutionRecord, solution: Solution) -> None:
         labeling = record.labeling or labeling_of_step_labels(record, at=self.run.created_at)

@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,9 +18,10 @@ from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
+from annotator.actions.attachments import store_image
 from annotator.actions.audit import record
 from annotator.actions.import_labelings import oracle_labels
-from annotator.actions.import_rows import ChunkWriter, solution_digest
+from annotator.actions.import_rows import ChunkWriter, in_protocol, solution_digest
 from annotator.dispatch import enqueue
 from annotator.errors import Conflict, Invalid
 from annotator.models import (
@@ -44,8 +45,9 @@ from prm_backend.errors import FormatError
 from prm_backend.formats import detect_format, read_records
 from prm_backend.types import SolutionRecord
 
-# Small enough that a chunk's transaction stays far under a second.
+# Small enough that a chunk's transaction stays far under a second, and that its images fit in memory.
 CHUNK = 50
+CHUNK_BYTES = 32 * 1024 * 1024
 
 Report = Callable[[float, float, str], None]
 
@@ -115,19 +117,24 @@ def run_import(run: ImportRun, report: Report) -> dict[str, int]:
         return dict(run.report)
     _set_state(run, ImportRun.State.VALIDATING)
     remove_rows(run)
-    path = stored_file(run)
     rows = 0
-    for rows, _ in enumerate(read_records(path, format=run.format), start=1):
+    for rows, _ in enumerate(_records(run), start=1):
         if rows % 1000 == 0:
             report(0, 0, f"checked {rows} rows")
     _set_state(run, ImportRun.State.WRITING)
     writer = ChunkWriter(run)
     with _oracle_writer(run) as keep:
-        for chunk in _chunks(read_records(path, format=run.format), CHUNK):
+        for chunk in _chunks(_records(run)):
+            for image in chain.from_iterable(row.attachments for row in chunk):
+                store_image(image)
             writer.write(chunk)
             keep(chunk)
             report(writer.counts["rows"], rows, f"{writer.counts['rows']} of {rows} rows written")
     return dict(writer.counts)
+
+
+def _records(run: ImportRun) -> Iterator[SolutionRecord]:
+    return in_protocol(read_records(stored_file(run), format=run.format), run)
 
 
 def publish_import(run: ImportRun, report: dict[str, int]) -> None:
@@ -230,9 +237,16 @@ def _set_state(run: ImportRun, state: ImportRun.State) -> None:
     ImportRun.objects.filter(pk=run.pk).update(state=state)
 
 
-def _chunks(records: Iterable[SolutionRecord], size: int) -> Iterator[list[SolutionRecord]]:
-    iterator = iter(records)
-    while chunk := list(islice(iterator, size)):
+def _chunks(records: Iterable[SolutionRecord]) -> Iterator[list[SolutionRecord]]:
+    chunk: list[SolutionRecord] = []
+    weight = 0
+    for row in records:
+        chunk.append(row)
+        weight += sum(len(image.data) for image in row.attachments)
+        if len(chunk) == CHUNK or weight >= CHUNK_BYTES:
+            yield chunk
+            chunk, weight = [], 0
+    if chunk:
         yield chunk
 
 
