@@ -9,24 +9,127 @@
 //   make(tag, className, text)
 // Elements carry the class "math-text". Text only ever becomes text nodes; KaTeX alone makes other elements out of it.
 
-const ENVIRONMENT = /^\\begin\{([a-zA-Z]+\*?)\}/;
-const MACROS = { "\\mbox": "\\text{#1}" };
-const LIMITS = { trust: false, throwOnError: false, maxSize: 20, maxExpand: 1000, strict: "ignore", errorColor: "currentColor" };
+import { formula } from "./text/formula.js";
+import { forget, reserve, whenIdle } from "./text/later.js";
+import { make, word } from "./text/make.js";
+import { markdownNodes } from "./text/markdown.js";
+import { split } from "./text/split.js";
+import { turns } from "./text/turn.js";
+import { watchWidth } from "./text/wide.js";
+
+export { attach } from "./text/attachments.js";
+export { make, split };
+
+const LONGEST = 20_000;
+const PIECE = 20_000;
 
 // PRM800K ends the last step with this heading and the answer.
-const ANSWER = /\n+# Answer\n+([\s\S]*)$/;
+const ANSWER = "\n# Answer\n";
 
-/** Parts of a text, in order: {kind: "text" | "inline" | "display" | "figure", source, raw}. */
-export function split(text) {
-  const parts = [];
-  let from = 0;
-  for (const match of text.matchAll(/\[asy\]([\s\S]*?)\[\/asy\]/g)) {
-    splitMath(text.slice(from, match.index), parts);
-    parts.push({ kind: "figure", source: match[1].trim(), raw: match[0] });
-    from = match.index + match[0].length;
+/** Replace an element's content by the rendered text. A reference answer is a formula even without dollar signs. */
+export function typeset(element, text, options = {}) {
+  forget(element);
+  for (const _ of rendering(element, text, options));
+}
+
+/** The same for many elements, without keeping the page from answering: see the head of this file. */
+export function typesetLater(entries) {
+  for (const [element, text, options] of entries) {
+    element.textContent = text.slice(0, LONGEST);
+    if (!options?.inline && !options?.answer) reserve(element, text);
   }
-  splitMath(text.slice(from), parts);
-  return parts;
+  return { done: whenIdle(entries.map(([element, text, options]) => [element, rendering(element, text, options ?? {})])) };
+}
+
+/** Renders step by step: the structure first, with formulas as their source, then one formula at a time. */
+function* rendering(element, text, { answer = false, inline = false }) {
+  const formulas = [];
+  element.replaceChildren(...content(text, { answer, inline, formulas }));
+  yield;
+  for (const render of formulas) {
+    render();
+    yield;
+  }
+  watchWidth(element);
+}
+
+function content(text, context) {
+  if (!text.trim()) return [make("span", "blank-text", word("blank"))];
+  const [body, answer] = atAnswer(text);
+  const shown = answer !== null && !body.trim() ? [] : agentTurns(body, context) ?? clipped(body, context);
+  if (answer === null) return shown;
+  const line = make("span", "answer-line");
+  line.append(make("span", "answer-word", word("answer")), " ", ...clipped(answer, { ...context, answer: true }));
+  return [...shown, line];
+}
+
+function atAnswer(text) {
+  const at = `\n${text}`.indexOf(ANSWER);
+  return at < 0 ? [text, null] : [text.slice(0, at).trimEnd(), text.slice(at + ANSWER.length - 1).trim()];
+}
+
+function agentTurns(text, context) {
+  const found = context.inline || text.length > LONGEST ? null : turns(text);
+  if (!found) return null;
+  const list = make("dl", "turn");
+  for (const { label, kind, text: said } of found) {
+    const row = make("div", `turn-row turn-${kind.toLowerCase().replace(" ", "-")}`);
+    const machine = kind === "Action" || kind === "Action Input" || kind === "Observation";
+    const plain = machine && split(said).every((part) => part.kind === "text");
+    const body = make("dd", plain ? "turn-machine" : "");
+    if (plain) body.textContent = said;
+    else body.append(...nodes(said, context));
+    row.append(make("dt", "", label), body);
+    list.append(row);
+  }
+  return [list];
+}
+
+/** Of a text of extreme length the beginning is rendered; the rest waits, as plain text, behind a button. */
+function clipped(text, context) {
+  if (text.length <= LONGEST) return nodes(text, context);
+  const paragraph = text.lastIndexOf("\n\n", LONGEST);
+  const space = text.lastIndexOf(" ", LONGEST);
+  const end = paragraph > LONGEST / 2 ? paragraph : space > LONGEST / 2 ? space : whole(text, LONGEST);
+  const rest = make("span", "text-rest");
+  const button = make("button", "link", word("all", { n: (text.length - end).toLocaleString(document.documentElement.lang || "en") }));
+  button.type = "button";
+  button.addEventListener("click", () => {
+    const plain = [];
+    for (let at = end; at < text.length; ) {
+      const next = whole(text, at + PIECE);
+      plain.push(make("span", "text-piece", text.slice(at, next)));
+      at = next;
+    }
+    rest.replaceChildren(...plain);
+  });
+  rest.append(button);
+  return [...nodes(text.slice(0, end), context), rest];
+}
+
+/** The same place, or one further where it would cut a character in two. */
+const whole = (text, at) => (/[\uDC00-\uDFFF]/.test(text[at] ?? "") ? at + 1 : at);
+
+function nodes(text, { answer, inline, formulas }) {
+  const parts = split(text);
+  const place = (some) => placed(some, inline, formulas);
+  if (answer && parts.length === 1 && parts[0].kind === "text" && /[\\^_]/.test(text)) {
+    return place([{ kind: "inline", source: text, raw: text }]);
+  }
+  return markdownNodes(parts, place, inline || answer) ?? place(parts);
+}
+
+/** Nodes for parts that stand in one line of text. */
+function placed(parts, inline, formulas) {
+  const trim = inline ? (part) => part : (part, index) => trimmed(part, parts[index - 1], parts[index + 1]);
+  return parts.map(trim).map((part) => {
+    if (part.kind === "figure") return figure(part.source);
+    if (part.kind === "code") return make("code", "text-word", part.source);
+    if (part.kind !== "inline" && part.kind !== "display") return document.createTextNode(part.source || part.raw);
+    const { span, render } = formula(part, part.kind === "display" && !inline);
+    formulas.push(render);
+    return span;
+  });
 }
 
 /** Displayed formulas and figures bring their own space: the blank lines around them in the source go. */
@@ -39,143 +142,8 @@ function trimmed(part, previous, next) {
   return { ...part, source };
 }
 
-function splitMath(text, parts) {
-  let plain = 0;
-  let at = 0;
-  const flush = (end) => {
-    if (end > plain) parts.push({ kind: "text", source: text.slice(plain, end).replaceAll("\\$", "$"), raw: text.slice(plain, end) });
-  };
-  while (at < text.length) {
-    const found = text[at] === "\\" || text[at] === "$" ? mathAt(text, at) : null;
-    if (found) {
-      flush(at);
-      parts.push({ ...found.part, raw: text.slice(at, found.end) });
-      at = plain = found.end;
-    } else {
-      at += text[at] === "\\" ? 2 : 1;
-    }
-  }
-  flush(text.length);
-}
-
-function mathAt(text, at) {
-  for (const [open, close, kind] of [["\\[", "\\]", "display"], ["\\(", "\\)", "inline"], ["$$", "$$", "display"]]) {
-    if (text.startsWith(open, at)) {
-      const end = unescaped(text, close, at + open.length);
-      const source = text.slice(at + open.length, end);
-      return end > 0 && source.trim() ? { part: { kind, source }, end: end + close.length } : null;
-    }
-  }
-  if (text[at] === "\\") {
-    const name = ENVIRONMENT.exec(text.slice(at, at + 40))?.[1];
-    const close = `\\end{${name}}`;
-    const end = name ? text.indexOf(close, at) : -1;
-    return end < 0 ? null : { part: { kind: "display", source: text.slice(at, end + close.length) }, end: end + close.length };
-  }
-  const end = unescaped(text, "$", at + 1);
-  const source = text.slice(at + 1, end);
-  return end > 0 && isMath(source, text[end + 1] ?? "") ? { part: { kind: "inline", source }, end: end + 1 } : null;
-}
-
-/** Where `close` stands next, not behind a backslash and in the same paragraph; -1 where it does not. */
-function unescaped(text, close, from) {
-  for (let at = from; at < text.length; at += 1) {
-    if (text.startsWith(close, at)) return at;
-    if (text.startsWith("\n\n", at) && close === "$") return -1;
-    if (text[at] === "\\") at += 1;
-  }
-  return -1;
-}
-
-/** Whether what stands between two dollar signs is a formula, or two prices and the words between them. */
-function isMath(source, next) {
-  if (!source.trim() || /\d/.test(next)) return false;
-  const startsOpen = /^\s/.test(source);
-  const endsOpen = /\s$/.test(source);
-  if (!startsOpen && !endsOpen) return !/^[\d.,]+\s+[a-z]{2,}.*\s[a-z]{2,}/i.test(source) || /[\\^_{}]/.test(source);
-  if (startsOpen && endsOpen) return /[\\^_{}=+<>]|^\s*\S+\s*$/.test(source);
-  return /[\\^_{}]/.test(source);
-}
-
-/** Replace an element's content by the rendered text. A reference answer is a formula even without dollar signs. */
-export function typeset(element, text, { answer = false, inline = false } = {}) {
-  if (!text.trim()) return element.replaceChildren(make("span", "blank-text", "blank"));
-  const heading = ANSWER.exec(text);
-  const body = heading ? text.slice(0, heading.index) : text;
-  element.replaceChildren(...nodes(body, answer, inline));
-  if (heading) {
-    const line = make("span", "answer-line");
-    line.append(make("span", "answer-word", "Answer"), " ", ...nodes(heading[1].trim(), true, inline));
-    element.append(line);
-  }
-  return requestAnimationFrame(() => containWide(element));
-}
-
-/** A formula that is wider than its column scrolls by itself, so that the page never does. */
-function containWide(element) {
-  const room = element.getBoundingClientRect().width;
-  for (const span of element.querySelectorAll(".math:not(.math-display)")) {
-    span.classList.toggle("math-wide", Math.max(0, ...[...span.querySelectorAll(".base")].map((base) => base.offsetWidth)) > room);
-  }
-}
-
-function nodes(text, answer, inline) {
-  let parts = split(text);
-  if (!inline) parts = parts.map((part, index) => trimmed(part, parts[index - 1], parts[index + 1]));
-  const bare = answer && parts.length === 1 && parts[0].kind === "text" && /[\\^_]/.test(text);
-  return (bare ? [{ kind: "inline", source: text, raw: text }] : parts).map((part) => node(part, inline));
-}
-
-function node(part, inline) {
-  if (part.kind === "text") return document.createTextNode(part.source);
-  if (part.kind === "figure") {
-    const details = make("details", "figure-source");
-    const pre = document.createElement("pre");
-    pre.textContent = part.source;
-    details.append(make("summary", "", "Figure (source)"), pre);
-    return details;
-  }
-  const displayMode = part.kind === "display" && !inline;
-  const span = make("span", displayMode ? "math math-display" : "math");
-  span.dataset.source = part.raw;
-  try {
-    withoutStyleAttributes(() =>
-      globalThis.katex.render(part.source, span, { ...LIMITS, macros: { ...MACROS }, displayMode }));
-  } catch (error) {
-    const source = make("span", "katex-error", part.raw);
-    source.title = String(error.message ?? error);
-    span.replaceChildren(source);
-  }
-  return span;
-}
-
-/** KaTeX writes a few style attributes (\vec, \boxed), which the content security policy forbids; the same through the
- * style object is allowed. */
-function withoutStyleAttributes(render) {
-  const { setAttribute } = Element.prototype;
-  Element.prototype.setAttribute = function (name, value) {
-    if (name === "style") this.style.cssText = value;
-    else setAttribute.call(this, name, value);
-  };
-  try {
-    render();
-  } finally {
-    Element.prototype.setAttribute = setAttribute;
-  }
-}
-
-export function make(tag, className = "", text = "") {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text) element.textContent = text;
-  return element;
-}
-
-export function typesetLater(entries) {
-  for (const entry of entries) typeset(...entry);
-  return { done: Promise.resolve() };
-}
-
-export function attach(element, attachments) {
-  element.hidden = true;
+function figure(source) {
+  const details = make("details", "figure-source");
+  details.append(make("summary", "", word("figure")), make("pre", "", source));
+  return details;
 }

@@ -1,9 +1,10 @@
-// Typeset the mathematics that the server left as text in elements marked data-math.
-import { typeset } from "./mathtext.js";
+// Typeset the text that the server left in elements marked data-math.
+import { typesetLater } from "./mathtext.js";
 
-for (const element of document.querySelectorAll("[data-math]")) {
-  typeset(element, element.textContent, {
-    answer: element.dataset.math === "answer",
-    inline: element.dataset.math === "inline",
-  });
-}
+typesetLater(
+  [...document.querySelectorAll("[data-math]")].map((element) => [
+    element,
+    element.textContent,
+    { answer: element.dataset.math === "answer", inline: element.dataset.math === "inline" },
+  ]),
+);
