@@ -72,7 +72,8 @@ class LabeledStep:
 class LabelingRecord:
     """What one labeler said about one solution, with PRM800K's own fields. `timestamp` is kept as written (naive ISO),
     `total_time` is in milliseconds, `generation` is None in phase 1 and -1 in screening. `finish_reason` is None where
-    a source of bare step labels stopped half way, which PRM800K has no word for."""
+    a source of bare step labels stopped half way, or where only some steps were asked for and none was wrong: PRM800K
+    has no word for either."""
 
     labeler: str
     timestamp: str

@@ -1,8 +1,10 @@
-"""Dataset versions: a canonical PRM800K file written once, its manifest, and exports that read it."""
+"""Dataset versions: a canonical PRM800K file written once, a companion file with what PRM800K has no words for, their
+manifest, and exports that read them."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -18,32 +20,71 @@ from annotator.actions.audit import record
 from annotator.dispatch import enqueue
 from annotator.errors import Conflict, Invalid
 from annotator.models import Campaign, DatasetVersion, Guideline, Job, Labeling, Rating, User
+from annotator.queries.companion import records_with_companions
 from annotator.queries.labelings import submitted_labelings
-from annotator.queries.records import records_of
 from prm_backend.formats import FORMATS, prm800k_line, read_records, written_lines
 from prm_backend.types import SolutionRecord, split_of_problem
 
 FILTERS = (
-    "submitted labelings, imported ones too; drafts, surplus and withdrawn labelings are no part of it; left out is "
-    "what PRM800K cannot express: imported labels that name only the first error, or that end before the solution does"
+    "submitted labelings as they were last corrected, imported ones too; drafts, surplus and withdrawn labelings are "
+    "no part of it; left out is what PRM800K cannot express: imported labels that name only the first error, or that "
+    "end before the solution does; labelings of single steps (targeted) only where they were asked for"
 )
+COMPANION = "companion"
+
+
+class WrittenFile:
+    """A file while it is written line by line, with the hash of its bytes. It is on the disk when its block ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._digest = hashlib.sha256()
+
+    def __enter__(self) -> WrittenFile:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        with self._file as file:
+            file.flush()
+            os.fsync(file.fileno())
+
+    def write(self, line: str) -> None:
+        data = f"{line}\n".encode()
+        self._file.write(data)
+        self._digest.update(data)
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
 
 
 @dataclass
 class Draft:
-    """A written file that no version points to yet."""
+    """Written files that no version points to yet."""
 
     campaign: Campaign
     path: Path
+    companion: Path
+    include_targeted: bool
     sha256: str = ""
+    companion_sha256: str = ""
     counts: Counter[str] = field(default_factory=Counter)
-    left_out: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+def companion_file(version: DatasetVersion) -> Path:
+    return _companion_of(version.path)
+
+
+def _companion_of(path: Path) -> Path:
+    return path.with_suffix(".companion.jsonl")
 
 
 def expressible(labelings: QuerySet[Labeling]) -> QuerySet[Labeling]:
-    """Those that PRM800K has words for."""
+    """Those that PRM800K has words for. Targeted labelings pass: they leave only where they are asked for, and one that
+    found no error has no finish reason in its record."""
     not_bad = Rating.objects.filter(labeling=OuterRef("pk"), not_bad=True)
-    return labelings.filter(~Exists(not_bad)).exclude(finish_reason="")
+    return labelings.filter(~Exists(not_bad)).exclude(finish_reason="", scope=Labeling.Scope.WHOLE)
 
 
 def _last_labeling(campaign: Campaign) -> int:
@@ -52,44 +93,57 @@ def _last_labeling(campaign: Campaign) -> int:
 
 
 def request_dataset(
-    campaign: Campaign, *, actor: User | None, wake: bool = True, include_simulated: bool = False
+    campaign: Campaign,
+    *,
+    actor: User | None,
+    wake: bool = True,
+    include_simulated: bool = False,
+    include_targeted: bool = False,
 ) -> Job:
-    """Enqueue a new dataset version of everything submitted so far. Raises `Conflict` for a campaign of simulated
-    labelers unless it is asked for by name."""
+    """Enqueue a new dataset version of everything submitted so far, targeted labelings only where they are asked for.
+    Raises `Conflict` for a campaign of simulated labelers unless it is asked for by name."""
     if campaign.simulated and not include_simulated:
         raise Conflict("simulated", "This campaign holds simulated labels, not people's.")
-    return enqueue(Job.Kind.DATASET, campaign, actor=actor, wake=wake)
+    params = {"include_targeted": include_targeted}
+    return enqueue(Job.Kind.DATASET, campaign, params=params, actor=actor, wake=wake)
 
 
-def write_draft(campaign: Campaign) -> Draft:
-    """Stream the campaign's records into a file beside the versions. Memory does not grow with their number."""
+def write_draft(campaign: Campaign, *, include_targeted: bool = False) -> Draft:
+    """Stream the campaign's records and their companions into files beside the versions. Memory does not grow with
+    their number."""
     folder = Path(settings.DATA_DIR) / "datasets" / campaign.slug
     folder.mkdir(parents=True, exist_ok=True)
-    draft = Draft(campaign, folder / f".draft.{os.getpid()}")
-    digest = hashlib.sha256()
+    path = folder / f".draft.{os.getpid()}"
+    draft = Draft(campaign, path, path.with_name(f"{path.name}.{COMPANION}"), include_targeted)
     submitted = submitted_labelings(campaign).filter(pk__lte=_last_labeling(campaign))
-    chosen = expressible(submitted)
-    draft.left_out = submitted.count() - chosen.count()
-    with draft.path.open("wb") as file:
-        for row in records_of(chosen):
-            line = (prm800k_line(row) + "\n").encode()
-            file.write(line)
-            digest.update(line)
+    wanted = submitted if include_targeted else submitted.exclude(scope=Labeling.Scope.TARGETED)
+    chosen = expressible(wanted)
+    wanted_count = wanted.count()
+    draft.left_out = {
+        "not expressible in PRM800K": wanted_count - chosen.count(),
+        "targeted": submitted.count() - wanted_count,
+    }
+    with WrittenFile(draft.path) as records, WrittenFile(draft.companion) as companions:
+        for row, beside in records_with_companions(chosen):
+            records.write(prm800k_line(row))
+            companions.write(json.dumps(beside))
             _count(draft.counts, row)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.sha256 = digest.hexdigest()
+            draft.counts["targeted"] += beside["scope"] == Labeling.Scope.TARGETED
+    draft.sha256, draft.companion_sha256 = records.sha256, companions.sha256
+    draft.counts = +draft.counts
     return draft
 
 
 @transaction.atomic
 def publish(draft: Draft, *, actor: User | None) -> DatasetVersion:
-    """Number the draft and move it to its place. Numbers have no gaps: the campaign's row is locked meanwhile."""
+    """Number the draft and move its files there. Numbers have no gaps: the campaign's row is locked meanwhile."""
     campaign = Campaign.objects.select_for_update().get(pk=draft.campaign.pk)
     last = DatasetVersion.objects.filter(campaign=campaign).order_by("-number").first()
     number = last.number + 1 if last else 1
     file = f"datasets/{campaign.slug}/v{number:04d}.jsonl"
-    draft.path.replace(Path(settings.DATA_DIR) / file)
+    target = Path(settings.DATA_DIR) / file
+    draft.companion.replace(_companion_of(target))
+    draft.path.replace(target)
     version = DatasetVersion.objects.create(
         campaign=campaign,
         number=number,
@@ -103,10 +157,15 @@ def publish(draft: Draft, *, actor: User | None) -> DatasetVersion:
 
 
 def export_lines(version: DatasetVersion, format: str = "prm800k") -> Iterator[str]:
-    """The version in a format, line by line. Raises `Invalid` for a format that cannot be written."""
-    writable = [name for name, known in FORMATS.items() if known.write]
+    """The version in a format, or its companion, line by line. Raises `Invalid` for a format that cannot be written and
+    for a file that is not there."""
+    writable = [*(name for name, known in FORMATS.items() if known.write), COMPANION]
     if format not in writable:
         raise Invalid("unknown_format", f"Formats are {', '.join(writable)}, not {format}.")
+    if format == COMPANION:
+        if not companion_file(version).exists():
+            raise Invalid("file_missing", f"Dataset {version.number} has no companion file in the data folder.")
+        return _lines(companion_file(version))
     if not version.path.exists():
         raise Invalid("file_missing", f"The file of dataset {version.number} is not in the data folder.")
     if format == "prm800k":
@@ -126,9 +185,12 @@ def _count(counts: Counter[str], row: SolutionRecord) -> None:
     counts["records"] += 1
     counts[f"phase {row.phase}"] += 1
     counts[f"split {split_of_problem(row.problem)}"] += 1
-    counts[f"finish {row.labeling.finish_reason}"] += 1
+    counts[f"finish {row.labeling.finish_reason or 'none'}"] += 1
     for step in row.labeling.steps:
-        for completion in step.completions or ():
+        completions = step.completions or ()
+        counts["alternatives"] += max(len(completions) - 1, 0) if row.phase == 2 else 0
+        counts["human completions"] += step.human_completion is not None
+        for completion in completions:
             counts["rating none" if completion.rating is None else f"rating {completion.rating:+d}"] += 1
 
 
@@ -140,9 +202,11 @@ def _manifest(campaign: Campaign, number: int, draft: Draft) -> dict[str, Any]:
         "version": number,
         "format": "prm800k",
         "sha256": draft.sha256,
+        "companion_sha256": draft.companion_sha256,
         "counts": dict(sorted(draft.counts.items())),
-        "left_out": {"not expressible in PRM800K": draft.left_out},
+        "left_out": draft.left_out,
         "filters": FILTERS,
+        "include_targeted": draft.include_targeted,
         "simulated": campaign.simulated,
         "guideline": guideline.version if guideline else None,
         "checkpoint": campaign.checkpoint.number if campaign.checkpoint else None,

@@ -1,8 +1,12 @@
-"""Labelings as records of the exchange format: tables to PRM800K's own words, losing nothing that came in."""
+"""Labelings as records of the exchange format: tables to PRM800K's own words, losing nothing that came in.
+
+Imported labelings leave as they came. Those made here carry the reference answer as it is believed now. A targeted
+labeling judges some steps only: the others stand in its record without a rating.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from django.db.models import Prefetch, QuerySet
 
@@ -16,13 +20,10 @@ from prm_backend.types import (
     SolutionRecord,
 )
 
-# Labelings read in one go: bounds memory, whatever the campaign's size.
-CHUNK = 500
 
-
-def records_of(labelings: QuerySet[Labeling]) -> Iterator[SolutionRecord]:
-    """Stream the records of labelings, in the order of the query."""
-    rows = labelings.select_related("solution__problem", "membership").prefetch_related(
+def readable(labelings: QuerySet[Labeling]) -> QuerySet[Labeling]:
+    """With all that a record is made of."""
+    return labelings.select_related("solution__problem", "membership").prefetch_related(
         Prefetch("ratings", Rating.objects.select_related("completion").order_by("step_index", "position")),
         Prefetch("steps", LabelingStep.objects.select_related("human").order_by("step_index")),
         Prefetch(
@@ -31,53 +32,81 @@ def records_of(labelings: QuerySet[Labeling]) -> Iterator[SolutionRecord]:
             to_attr="path",
         ),
     )
-    for line, labeling in enumerate(rows.iterator(chunk_size=CHUNK), start=1):
-        yield record_of(labeling, line=line)
 
 
 def record_of(labeling: Labeling, *, line: int = 1) -> SolutionRecord:
-    """One labeling as a record; `labeling.solution.path` holds the completions of the ready solution."""
+    """One labeling, fetched as `readable`, as a record."""
     solution = labeling.solution
     problem = solution.problem
     in_phase_2 = solution.phase == 2
-    path: list[Completion] = solution.path  # type: ignore[attr-defined]  # set by the prefetch above
+    steps = _ready_steps(labeling)
     return SolutionRecord(
         line=line,
         problem=problem.text,
-        steps=tuple(step.text for step in path[: solution.step_count]) if in_phase_2 else (),
+        steps=steps,
         phase=2 if in_phase_2 else 1,
-        reference_answer=problem.reference_answer,
+        reference_answer=problem.reference_answer if labeling.import_run_id else problem.answer,
         reference_solution=problem.reference_solution,
         final_answer=labeling.source_final_answer or solution.final_answer,
         generator=solution.generator or None,
         verifier_score=labeling.verifier_score,
-        labeling=_labeling_record(labeling),
+        labeling=_labeling_record(labeling, steps),
         question_keys=tuple(labeling.question_keys or ()),
     )
 
 
-def _labeling_record(labeling: Labeling) -> LabelingRecord:
-    ratings: dict[int, list[Rating]] = {}
-    for rating in labeling.ratings.all():
-        ratings.setdefault(rating.step_index, []).append(rating)
-    path = {step.step_index: step for step in labeling.steps.all()}
+def _ready_steps(labeling: Labeling) -> tuple[str, ...]:
+    solution = labeling.solution
+    if solution.phase == 1:
+        return ()
+    path: list[Completion] = solution.path  # type: ignore[attr-defined]  # set by the prefetch above
+    return tuple(step.text for step in path[: solution.step_count])
+
+
+def _labeling_record(labeling: Labeling, steps: Sequence[str]) -> LabelingRecord:
     return LabelingRecord(
-        labeler=labeling.source_labeler or str(labeling.membership.uuid if labeling.membership else ""),
-        timestamp=labeling.source_timestamp or _timestamp(labeling),
+        labeler=labeler_of(labeling),
+        timestamp=timestamp_of(labeling),
         generation=labeling.generation_number,
         is_quality_control_question=labeling.is_quality_control,
         is_initial_screening_question=labeling.is_initial_screening,
-        steps=tuple(
-            _imported_step(path[index], ratings.get(index, [])) if index in path else _judged_step(ratings[index])
-            for index in sorted(path.keys() | ratings.keys())
-        ),
+        steps=tuple(_labeled_steps(labeling, steps)),
         total_time=labeling.wall_ms,
-        finish_reason=FinishReason(labeling.finish_reason),
+        finish_reason=FinishReason(labeling.finish_reason) if labeling.finish_reason else None,
     )
 
 
-def _timestamp(labeling: Labeling) -> str:
+def _labeled_steps(labeling: Labeling, steps: Sequence[str]) -> Iterator[LabeledStep]:
+    """The steps up to the last one that was reached. Where the labeling has rows of its own way (phase 1, and whatever
+    was imported), they tell it; else it followed the ready solution."""
+    ratings = ratings_by_step(labeling)
+    path = {step.step_index: step for step in labeling.steps.all()}
+    in_phase_1 = labeling.solution.phase == 1
+    for index in range(max(path.keys() | ratings.keys(), default=-1) + 1):
+        if index in path or in_phase_1:
+            yield _walked_step(path.get(index) or LabelingStep(), ratings.get(index, []))
+        elif index in ratings:
+            yield _judged_step(ratings[index])
+        else:
+            yield LabeledStep((RatedCompletion(steps[index]),), chosen_completion=0)
+
+
+def ratings_by_step(labeling: Labeling) -> dict[int, list[Rating]]:
+    """In the order in which the completions were shown."""
+    ratings: dict[int, list[Rating]] = {}
+    for rating in labeling.ratings.all():
+        ratings.setdefault(rating.step_index, []).append(rating)
+    return ratings
+
+
+def labeler_of(labeling: Labeling) -> str:
+    return labeling.source_labeler or str(labeling.membership.uuid if labeling.membership else "")
+
+
+def timestamp_of(labeling: Labeling) -> str:
     """PRM800K writes naive times; ours are UTC."""
+    if labeling.source_timestamp:
+        return labeling.source_timestamp
     at = labeling.submitted_at or labeling.started_at
     return at.replace(tzinfo=None).isoformat(timespec="microseconds")
 
@@ -90,7 +119,7 @@ def _judged_step(ratings: list[Rating]) -> LabeledStep:
     )
 
 
-def _imported_step(step: LabelingStep, ratings: list[Rating]) -> LabeledStep:
+def _walked_step(step: LabelingStep, ratings: list[Rating]) -> LabeledStep:
     shown = [rating for rating in ratings if rating.completion_id != step.human_id]
     chosen = [index for index, rating in enumerate(shown) if rating.completion_id == step.chosen_id]
     return LabeledStep(
@@ -103,7 +132,8 @@ def _imported_step(step: LabelingStep, ratings: list[Rating]) -> LabeledStep:
 def _human(step: LabelingStep, ratings: list[Rating]) -> HumanCompletion | None:
     if step.human is None:
         return None
-    said = next(rating for rating in ratings if rating.completion_id == step.human_id)
+    # Nobody is asked to rate a step of their own.
+    said = next((rating for rating in ratings if rating.completion_id == step.human_id), Rating(flagged=False))
     unusual = dict(step.human_record or {})
     if "keys" in unusual:
         unusual["keys"] = tuple(unusual["keys"])

@@ -10,7 +10,7 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods, require_safe
 
 from annotator.access import access_campaign_to_research, access_dataset_version, access_membership
-from annotator.actions.datasets import export_lines, request_dataset
+from annotator.actions.datasets import companion_file, export_lines, request_dataset
 from annotator.models import DatasetVersion, Job
 from annotator.queries.labelings import submitted_labelings
 from annotator.views.pages import PageRequest, Role, page, page_of, show
@@ -51,6 +51,7 @@ def dataset(request: PageRequest, slug: str, number: int) -> HttpResponse:
         "pages": pages,
         "records": _records(version, pages.start_index(), RECORDS),
         "missing": not version.path.exists(),
+        "has_companion": companion_file(version).exists(),
         "formats": [(name, known.about) for name, known in FORMATS.items() if known.write],
         "manifest_text": json.dumps(version.manifest, indent=2, ensure_ascii=False),
         "host": request.build_absolute_uri("/").rstrip("/"),

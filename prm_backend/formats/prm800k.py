@@ -2,6 +2,7 @@
 
 A phase 1 row has only the problem and its reference answer in `question`: its steps are the labeling's own. A phase 2
 row adds the ready solution that was judged. Both may hold null in places where the public description does not say so.
+One null is this project's own: the finish reason of a targeted labeling that found no error.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def _labeling(row: Field) -> LabelingRecord:
         is_initial_screening_question=row["is_initial_screening_question"].boolean(),
         steps=tuple(_step(step) for step in label["steps"].items()),
         total_time=label["total_time"].integer(),
-        finish_reason=_finish_reason(label["finish_reason"]),
+        finish_reason=label["finish_reason"].maybe(_finish_reason),
     )
 
 

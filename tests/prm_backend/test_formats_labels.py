@@ -92,7 +92,6 @@ def test_the_simple_form_needs_only_a_problem_and_steps_and_lets_other_keys_pass
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"steps": []}, "steps"),
         ({"steps": "a. b."}, "steps"),
         ({"steps": ["a", None]}, "steps[1]"),
         ({"steps": ["a\0"]}, "steps[0]"),

@@ -86,6 +86,14 @@ def test_an_import_reports_its_counts_and_an_export_writes_the_file(
     assert [json.loads(line)["label"]["finish_reason"] for line in out.read_text().splitlines()] == ["found_error"] * 3
 
 
+def test_the_companion_is_written_beside(campaign: Campaign, rows: Path, tmp_path: Path) -> None:
+    run("import_solutions", str(rows), "--campaign", "algebra", "--labels", "labelings")
+    out, beside = tmp_path / "dataset.jsonl", tmp_path / "companion.jsonl"
+    run("export_dataset", "--campaign", "algebra", "--output", str(out), "--companion", str(beside))
+    assert [json.loads(line)["record"] for line in beside.read_text().splitlines()] == [1, 2, 3]
+    assert len(out.read_text().splitlines()) == 3
+
+
 def test_a_bad_file_is_named_with_its_line_and_keeps_an_existing_export(
     campaign: Campaign, rows: Path, tmp_path: Path
 ) -> None:
