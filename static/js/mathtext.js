@@ -72,9 +72,8 @@ function agentTurns(text, context) {
   const found = context.inline || text.length > LONGEST ? null : turns(text);
   if (!found) return null;
   const list = make("dl", "turn");
-  for (const { label, kind, text: said } of found) {
-    const row = make("div", `turn-row turn-${kind.toLowerCase().replace(" ", "-")}`);
-    const machine = kind === "Action" || kind === "Action Input" || kind === "Observation";
+  for (const { label, text: said, machine } of found) {
+    const row = make("div", `turn-row turn-${label.split(" ", 1)[0].toLowerCase()}`);
     const plain = machine && split(said).every((part) => part.kind === "text");
     const body = make("dd", plain ? "turn-machine" : "");
     if (plain) body.textContent = said;

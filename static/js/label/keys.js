@@ -78,28 +78,17 @@ export class Keymap extends EventTarget {
     return Object.keys(DEFAULTS).find((other) => other !== act && this.of(other).includes(name));
   }
 
-  /** Keys named by two acts: [[name, act, act], ...]; empty where all is well. */
-  conflicts() {
-    const acts = Object.keys(DEFAULTS);
-    return acts.flatMap((act, index) =>
-      this.of(act).flatMap((name) => acts.slice(index + 1).filter((other) => this.of(other).includes(name)).map((other) => [name, act, other])),
-    );
-  }
-
-  set(act, names) {
+  /** Own keys with other ones for an act; those that are the default are left out. */
+  with(act, names) {
     const own = { ...this.#own, [act]: names };
     if (String(names) === String(DEFAULTS[act])) delete own[act];
-    this.replace(own);
+    return own;
   }
 
   /** All own keys at once; {} goes back to the defaults. */
   replace(own) {
     this.#own = own;
     this.dispatchEvent(new Event("change"));
-  }
-
-  get own() {
-    return this.#own;
   }
 }
 

@@ -1,219 +1,426 @@
-// The labeling page, phase 2: acts of the labeler change the item at once; the outbox carries them to the server.
+// The labeling page: acts of the labeler change the item at once; the outbox carries them to the server.
 
-import { call, LoggedOut, Refused, uuid } from "./api.js";
+import { uuid } from "./api.js";
 import { Clock } from "./clock.js";
-import { askReason, showSheet } from "./dialogs.js";
-import * as items from "./item.js";
-import { listen } from "./keys.js";
-import { Outbox } from "./outbox.js";
+import { Desk } from "./desk.js";
+import { askReason, askText, askWhich, closeByOwnKey, showSheet } from "./dialogs.js";
+import { dropAll, keep, kept } from "./drafts.js";
+import { Keymap, listen, showLabels } from "./keys.js";
+import { NullOutbox, Outbox } from "./outbox.js";
+import * as protocol from "./protocol.js";
+import { isWaiting, openPanel, placeOf, valueAt } from "./session.js";
+import * as speech from "./speech.js";
+import { SampleSupply, ServerSupply } from "./supply.js";
+import { Tabs } from "./tabs.js";
+import { Tutorial } from "./tutorial.js";
 import * as view from "./view.js";
+import { announce, find, useRatingWords, word } from "./words.js";
 
-const LOOK_AGAIN = 10_000;
+const LOOK_FOR_CANDIDATES = 1500;
 const KEEP_LEASE = 4 * 60 * 1000;
 const VALUES = { bad: -1, neutral: 0, good: 1 };
+const CHOICES = ["bad", "neutral", "good", "fourth"];
 
-const state = JSON.parse(document.getElementById("label-state").textContent);
-const outbox = new Outbox(state.person);
-const clock = new Clock();
-let item = null;
-let before = 0; // active milliseconds that the server already knows of
-let ending = false;
-let resumed = false;
-let lookAgain = 0;
-let askedToLogIn = false;
+const state = JSON.parse(find("label-state").textContent);
+const keymap = new Keymap(state.keys);
+const clock = new Clock({ idle: state.idle_ms });
+const tabs = new Tabs(state.dry ? `${state.person}:dry` : state.person);
+const outbox = state.dry ? new NullOutbox() : new Outbox(state.person);
+const tutorial = state.dry === "tutorial" ? new Tutorial(state.items) : null;
+const supply = state.dry ? new SampleSupply(state.items) : new ServerSupply(state.campaign);
+const desk = new Desk(supply, { rate, go, progress, ownCritique, choose, write, askAgain }, pendingActs);
+const unsent = new Set(); // client ids of the acts that the server has not answered to
 
-// --- Acts ------------------------------------------------------------------------------------------------------------
-
-function change(next, spoken = "") {
-  if (!item || ending || next === item) return;
-  const previous = item;
-  item = next;
-  for (const write of items.writes(previous, item)) {
-    outbox.add({
-      kind: "rate",
-      assignment: item.assignment,
-      completion: write.completion,
-      method: "PUT",
-      path: `assignments/${item.assignment}/ratings/${write.completion}/`,
-      body: { client_id: uuid(), value: write.value, flagged: write.flagged, active_ms: clock.take() },
-    });
-  }
-  view.refresh(item);
-  view.bringIntoView(item);
-  if (spoken) view.announce(spoken);
+async function pendingActs(assignment) {
+  const entries = await outbox.entries();
+  return entries.filter((entry) => entry.kind === "act" && entry.assignment === assignment).map((entry) => entry.act);
 }
 
-function rate(step, value) {
-  const next = items.rate(item, step, value);
-  const said = view.word("rated", { n: step + 1, word: view.ratingWord(value) });
-  const reason = items.finishReason(next);
-  const then = reason === null ? view.word("current", { n: next.focus + 1 }) : view.word(reason === "solution" ? "complete" : "error");
-  change(next, `${said} ${then}`);
+// --- Acts on the item ------------------------------------------------------------------------------------------------
+
+/** Keep one act. Returns false where it does not fit. */
+function commit(fields) {
+  const { session } = desk;
+  if (!session || desk.isEnding) return false;
+  const act = { client_id: uuid(), ...clock.take(), ...fields };
+  if (session.add(act)) return false;
+  const { assignment } = session.item;
+  outbox.add({ kind: "act", assignment, act });
+  tabs.say("acts", { assignment, acts: [act] });
+  if (!state.dry) unsent.add(act.client_id);
+  session.synced = unsent.size === 0;
+  session.rest();
+  tutorial?.onAct(session.state, act);
+  return true;
 }
 
-function undo() {
-  change(items.undo(item), view.word("undone"));
+function draw(spoken = "") {
+  desk.surface.refresh();
+  view.drawBar(desk.session);
+  find("differs").hidden = !desk.session.asked;
+  desk.surface.bringIntoView();
+  if (spoken) announce(spoken);
+  waitForCandidates();
+}
+
+function rate(id, value) {
+  const { session } = desk;
+  const stop = session?.stops.find((one) => one.id === id);
+  if (!stop || desk.isEnding) return false;
+  if (session.earlier) return value === -1 ? pickEarlier(stop) : false;
+  const isHere = session.stop.id === id;
+  const { completion, critique } = stop;
+  if (!completion && !critique) return false;
+  const flagged = completion ? protocol.flaggedOf(session.state, completion) || (isHere && session.unsure) : false;
+  const fields = completion ? { kind: "rate", completion: completion.id, value, flagged } : { kind: "critique", critique: critique.id, value };
+  const isNew = valueAt(session, stop) !== value || (isHere && session.unsure);
+  if (isNew ? !commit(fields) : session.rest()) return false;
+  return draw(speech.afterAct(session, stop, value));
+}
+
+function rateHere(value) {
+  const { session } = desk;
+  const { stop } = session;
+  const choice = CHOICES.findIndex((act) => VALUES[act] === value);
+  if (stop?.kind === "progress") return progress(choice);
+  if (view.picks(session)) return chooseNth(choice);
+  return stop ? rate(stop.id, value) : false;
 }
 
 function unsure() {
-  const next = items.toggleUnsure(item, item.focus);
-  change(next, view.word(next.ratings[item.focus].flagged ? "unsure" : "sure"));
+  const { session } = desk;
+  const { completion, id } = session.stop ?? {};
+  if (!completion || session.earlier) return false;
+  const value = protocol.valueOf(session.state, completion);
+  const flagged = !(session.unsure || protocol.flaggedOf(session.state, completion));
+  if (value === null) session.unsure = flagged;
+  else if (commit({ kind: "rate", completion: completion.id, value, flagged })) session.go(id);
+  return draw(word(flagged ? "unsure" : "sure"));
+}
+
+function progress(value) {
+  return commit({ kind: "progress", value }) ? draw(`${word(`progress-${value}`)}. ${speech.whatIsNext(desk.session)}`) : false;
+}
+
+function ownCritique(text) {
+  return commit({ kind: "own_critique", text }) ? draw(speech.whatIsNext(desk.session)) : false;
+}
+
+function choose(completion) {
+  return commit({ kind: "choose", completion }) ? draw(speech.whatIsNext(desk.session)) : false;
+}
+
+function chooseNth(place) {
+  const { session } = desk;
+  const good = session.way.at(-1).shown.filter((one) => protocol.valueOf(session.state, one) === 1);
+  return good[place] ? choose(good[place].id) : false;
+}
+
+function write(text) {
+  return commit({ kind: "write", text }) ? draw(speech.whatIsNext(desk.session)) : false;
+}
+
+/** What the fourth choice means where there are but three ratings: a text of one's own, or all of the context. */
+function fourth() {
+  const { session, surface } = desk;
+  if (session.stop?.kind === "progress") return progress(3);
+  if (view.picks(session)) return chooseNth(3);
+  if (session.item.protocol.phase === 2 && session.item.targets !== null) return announce(word(surface.body.unfoldAll() ? "unfolded" : "folded"));
+  return surface.body.focusField();
+}
+
+function undo() {
+  const { session } = desk;
+  const { last } = session;
+  if (!last || !commit({ kind: "undo", undoes: last.client_id })) return false;
+  for (const panel of ["progress", "critiques", "alternatives"]) session.passed.delete(panel);
+  session.rest();
+  session.go(placeOf(session, last));
+  return draw(word("undone"));
 }
 
 function move(by) {
-  item = items.moveFocus(item, by);
-  view.refresh(item);
-  view.bringIntoView(item);
-  const { value } = item.ratings[item.focus];
-  const step = view.word("step", { n: item.focus + 1 });
-  view.announce(value === null ? step : `${step}: ${view.ratingWord(value)}`);
+  desk.session.move(by);
+  draw(speech.here(desk.session));
 }
 
-function submit(reason = items.finishReason(item), words = "") {
-  if (!reason || ending) return;
-  outbox.add({
-    kind: "submit",
-    assignment: item.assignment,
-    method: "POST",
-    path: `assignments/${item.assignment}/submit/`,
-    body: {
-      client_id: uuid(),
-      finish_reason: reason,
-      reason: words,
-      comment: "",
-      wall_ms: resumed ? 0 : clock.wall,
-      active_ms: before + clock.active,
-      ratings: [],
-    },
-  });
-  end();
+function go(id) {
+  const { session } = desk;
+  if (desk.isEnding || !session?.go(id)) return;
+  if (session.earlier) pickEarlier(session.stop);
+  else draw(speech.here(session));
 }
 
-function skip() {
-  outbox.add({ kind: "skip", assignment: item.assignment, method: "POST", path: `assignments/${item.assignment}/skip/` });
-  end();
+/** Targeted: a step that is not asked for, or one that has been judged, is wrong already. */
+function earlier() {
+  const { session } = desk;
+  if (session.earlier) session.earlier = false;
+  else if (session.item.targets === null || session.item.protocol.phase === 1 || session.step === 0) return false;
+  else session.earlier = true;
+  session.rest();
+  if (session.earlier) session.go(`step:${session.step - 1}`);
+  return draw(word(session.earlier ? "askEarlier" : "current", { what: speech.here(session) }));
 }
 
-/** The item is on its way out: nothing about it can change any more. */
-function end() {
-  ending = true;
-  view.sending();
-  if (outbox.state === "offline") view.wait(view.word("offline"));
+function pickEarlier(stop) {
+  return commit({ kind: "rate", completion: stop.completion.id, value: -1, flagged: false }) ? draw(speech.afterAct(desk.session, stop, -1)) : false;
+}
+
+// --- The end of an item ------------------------------------------------------------------------------------------------
+
+/** Enter: go past a panel, choose, write, or submit; whatever is next. */
+function proceed() {
+  const { session, surface } = desk;
+  const { stop } = session;
+  if (session.earlier) return pickEarlier(stop);
+  if (stop?.kind === "write") return surface.body.focusField();
+  if (view.picks(session)) return valueAt(session, stop) === 1 ? choose(stop.completion.id) : false;
+  const panel = openPanel(session);
+  if (panel) return goPast(panel);
+  const reason = protocol.finishReason(session.item, session.state);
+  if (reason === null) return false;
+  if (reason === "solution" && session.item.problem.answer_differs && !session.asked) {
+    session.asked = true;
+    return draw(word("answerDiffers"));
+  }
+  return submit(reason);
+}
+
+function goPast(panel) {
+  const { session, surface } = desk;
+  if (view.lackingIn(session, panel)) return session.stop?.kind === "own" ? surface.body.focusField() : false;
+  session.passed.add(panel.name);
+  session.rest();
+  return draw(speech.whatIsNext(session));
+}
+
+function submit(reason, words = "") {
+  const { item } = desk.session;
+  const body = {
+    client_id: uuid(),
+    finish_reason: reason,
+    reason: words,
+    comment: kept(`${item.assignment}:comment`),
+    answer_report: kept(`${item.assignment}:report`),
+    wall_ms: item.wall_ms + clock.wall,
+    active_ms: item.active_ms + clock.active,
+  };
+  outbox.add({ kind: "submit", assignment: item.assignment, body });
+  end(item, body);
+}
+
+async function skip() {
+  const { item } = desk.session;
+  const how = await askWhich("skip");
+  if (!how || desk.session?.item !== item || desk.isEnding) return;
+  outbox.add({ kind: "return", assignment: item.assignment, body: { how } });
+  end(item, { finish_reason: "" });
+}
+
+function end(item, body) {
+  tabs.say("submitted", { assignment: item.assignment });
+  dropAll(item.assignment);
+  if (tutorial) {
+    desk.isEnding = true;
+    tutorial.onSubmit(body);
+  } else desk.moveOn();
 }
 
 async function endWithReason(name) {
+  const { session } = desk;
   const words = await askReason(name);
-  if (words) submit(name, words);
+  if (words && desk.session === session && !desk.isEnding) submit(name, words);
 }
+
+async function comment() {
+  const name = `${desk.session.item.assignment}:comment`;
+  const text = await askText("comment", kept(name));
+  if (text !== null) keep(name, text);
+  drawNotes();
+}
+
+async function reportAnswer() {
+  const name = `${desk.session.item.assignment}:report`;
+  if (desk.session.item.problem.reference_answer === null) return;
+  if (kept(name)) keep(name, "");
+  else keep(name, (await askReason("report_answer")) ?? "");
+  drawNotes();
+}
+
+function drawNotes() {
+  const { assignment } = desk.session.item;
+  const isReported = kept(`${assignment}:report`) !== "";
+  view.noted("comment", kept(`${assignment}:comment`) !== "");
+  view.noted("report_answer", isReported);
+  desk.surface.reported(isReported);
+}
+
+const ACTS = {
+  fourth, unsure, undo, earlier, skip, comment,
+  submit: proceed,
+  up: () => move(-1),
+  down: () => move(1),
+  report_answer: reportAnswer,
+  give_up: () => endWithReason("give_up"),
+  bad_problem: () => endWithReason("bad_problem"),
+};
 
 function perform(act) {
   if (act === "guideline" || act === "keys") return showSheet(act);
-  if (!item || ending) return false;
-  if (act in VALUES) return rate(item.focus, VALUES[act]);
-  if (act === "submit") return items.finishReason(item) ? submit() : false;
-  if (act === "give_up" || act === "bad_problem") return endWithReason(act);
-  return { undo, unsure, skip, up: () => move(-1), down: () => move(1) }[act]?.();
+  if (!desk.session || desk.isEnding) return false;
+  return act in VALUES ? rateHere(VALUES[act]) : ACTS[act]?.();
 }
 
 // --- Items -----------------------------------------------------------------------------------------------------------
 
-function begin(payload) {
-  clearTimeout(lookAgain);
-  ending = false;
-  resumed = payload.active_ms > 0 || payload.steps.some((step) => step.value !== null);
-  before = payload.active_ms;
-  const pending = outbox.entries().filter((entry) => entry.kind === "rate" && entry.assignment === payload.assignment);
-  item = items.replay(items.open(payload), pending.map((entry) => ({ completion: entry.completion, ...entry.body })));
+let looking = 0;
+
+/** Look for candidates or critiques that a worker is preparing, as long as the labeler is where they are needed. */
+function waitForCandidates() {
+  clearTimeout(looking);
+  if (state.dry || !desk.session || !isWaiting(desk.session)) return;
+  looking = setTimeout(async () => {
+    const isTyping = document.activeElement?.matches("textarea") && document.activeElement.value;
+    const hasCome = !isTyping && desk.session && (await desk.look().catch(() => false));
+    if (hasCome) draw(speech.whatIsNext(desk.session));
+    else waitForCandidates();
+  }, LOOK_FOR_CANDIDATES);
+}
+
+async function askAgain() {
+  const { session } = desk;
+  await supply.askAgain(session.item.assignment).catch(() => null);
+  await desk.look().catch(() => false);
+  if (desk.session === session) draw(speech.whatIsNext(session));
+}
+
+desk.addEventListener("begin", () => {
+  const { session } = desk;
+  const { item } = session;
+  unsent.clear();
   clock.restart();
   view.notice("");
-  view.show(payload, {
-    rated: (step, value) => item && !ending && rate(step, value),
-    chosen: (step) => item && !ending && move(step - item.focus),
-  });
-  view.refresh(item);
-  view.bringIntoView(item);
-  view.announce(view.word("new", { n: payload.steps.length }));
-}
-
-function nothing(empty) {
-  item = null;
-  ending = false;
-  const until = empty.until ? view.word("until", { time: new Date(empty.until).toLocaleTimeString([], { timeStyle: "short" }) }) : "";
-  view.wait(empty.message, `${until} ${view.word("checking")}`.trim());
-  clearTimeout(lookAgain);
-  lookAgain = setTimeout(fetchNext, LOOK_AGAIN);
-}
-
-async function fetchNext() {
-  clearTimeout(lookAgain);
-  if (document.hidden && !item) {
-    document.addEventListener("visibilitychange", fetchNext, { once: true });
-    return;
-  }
-  try {
-    const { item: payload, empty } = await call("POST", `campaigns/${state.campaign}/next/`);
-    view.notice("");
-    if (payload) begin(payload);
-    else nothing(empty);
-  } catch (error) {
-    if (error instanceof LoggedOut) askToLogIn();
-    else if (error instanceof Refused) nothing({ message: error.message, until: null });
-    else view.wait(view.word("offline"));
-    lookAgain = setTimeout(fetchNext, LOOK_AGAIN);
-  }
-}
+  find("reopened").hidden = item.revision === 0;
+  find("bar").classList.toggle("has-reference", item.problem.reference_answer !== null);
+  draw(word(item.protocol.phase === 1 ? "newTree" : "new", { n: protocol.asked(item).length }));
+  drawNotes();
+  tutorial?.mount(desk.surface.body.element);
+  desk.prepare();
+});
+desk.addEventListener("logged-out", askToLogIn);
+desk.addEventListener("guideline", () => (find("dialog-diff") ? showSheet("diff") : location.reload()));
+find("dialog-diff")?.addEventListener("close", async ({ target }) => {
+  if (target.returnValue !== "read") return;
+  await supply.acknowledge(state.guideline.version).catch(() => null);
+  desk.fetch();
+});
+find("leave-as-is").addEventListener("click", () => desk.fetch());
+tutorial?.addEventListener("item", () => desk.begin(tutorial.item));
+tutorial?.addEventListener("done", () => location.assign(state.after ?? "../"));
 
 async function keepLease() {
-  if (!item || ending || document.hidden) return;
-  try {
-    await call("POST", `assignments/${item.assignment}/lease/`);
-  } catch (error) {
-    if (error instanceof Refused && error.code === "not_active") view.notice(view.word("lease"));
-  }
+  if (!desk.session || desk.isEnding || document.hidden || state.dry) return;
+  await supply.renew(desk.session.item.assignment).catch((error) => {
+    if (["not_active", "returned"].includes(error.code)) view.notice(word("lease"));
+  });
 }
 
-// --- The outbox and the page -------------------------------------------------------------------------------------------
+// --- The outbox, the other tabs, the clock -----------------------------------------------------------------------------
+
+let askedToLogIn = false;
 
 function askToLogIn() {
   askedToLogIn = true;
-  view.notice(view.word("login"), { label: view.word("loginLink"), act: () => open("/accounts/login/?next=/", "_blank", "noopener") });
-}
-
-function askForOther() {
-  askedToLogIn = true;
-  view.notice(view.word("stranger"));
+  view.notice(word("login"), { label: word("loginLink"), act: () => open("/accounts/login/?next=/", "_blank", "noopener") });
 }
 
 outbox.addEventListener("change", () => {
   view.saved(outbox.state, outbox.size);
   if (outbox.state === "login") askToLogIn();
-  else if (outbox.state === "stranger") askForOther();
-  else if (outbox.state === "offline" && ending) view.wait(view.word("offline"));
+  else if (outbox.state === "stranger") {
+    askedToLogIn = true;
+    view.notice(word("stranger"));
+  } else if (outbox.state === "offline" && desk.isEnding) view.wait(word("offline"));
   else if (outbox.state === "saved" && askedToLogIn) {
     askedToLogIn = false;
     view.notice("");
   }
 });
-outbox.addEventListener("full", () => view.notice(view.word("full")));
+outbox.addEventListener("full", () => view.notice(word("full")));
 outbox.addEventListener("delivered", ({ detail: entry }) => {
-  if (entry.refusal) {
-    view.notice(`${view.word("refused")} ${entry.refusal.message}`, { label: view.word("reload"), act: () => location.reload() });
-  }
-  if (entry.kind === "rate") return;
-  if (entry.kind === "submit" && entry.answer) view.today((state.today += 1));
-  if (!item || entry.assignment === item.assignment) {
-    if (entry.refusal && entry.kind === "submit") setTimeout(fetchNext, 4000);
-    else fetchNext();
-  }
+  if (entry.kind === "act") return state.dry ? undefined : actDelivered(entry);
+  if (entry.kind === "submit" && entry.answer && !state.dry) view.today((state.today += 1));
+  if (tutorial) return undefined;
+  const isFront = !desk.session || entry.assignment === desk.session.item.assignment;
+  if (entry.refusal) refused(entry);
+  if (isFront) return setTimeout(() => desk.fetch(), entry.refusal ? 4000 : 0);
+  return desk.prepare();
 });
+
+function actDelivered({ assignment, act, answer, refusal }) {
+  unsent.delete(act.client_id);
+  const { session } = desk;
+  if (session?.item.assignment !== assignment || desk.isEnding) return;
+  if (refusal) {
+    refused({ refusal });
+    desk.reread().catch(() => null);
+    return;
+  }
+  const before = session.synced;
+  session.synced = unsent.size === 0;
+  const waiting = answer?.waiting ?? session.item.waiting;
+  if (session.synced && (before !== session.synced || JSON.stringify(waiting) !== JSON.stringify(session.item.waiting))) {
+    if (session.item.protocol.phase === 2 && JSON.stringify(waiting) === JSON.stringify(session.item.waiting)) return;
+    session.grow({ waiting });
+    draw();
+  }
+}
+
+function refused({ refusal }) {
+  view.notice(`${word("refused")} ${refusal.message}`, { label: word("reload"), act: () => location.reload() });
+}
+
+tabs.addEventListener("acts", ({ detail: { assignment, acts } }) => {
+  const { session } = desk;
+  if (session?.item.assignment !== assignment || desk.isEnding || !session.take(acts)) return;
+  session.rest();
+  draw();
+});
+tabs.addEventListener("submitted", ({ detail: { assignment } }) => {
+  if (desk.session?.item.assignment === assignment && !desk.isEnding) desk.moveOn();
+});
+tabs.addEventListener("keys", ({ detail }) => keymap.replace(detail));
+keymap.addEventListener("change", () => showLabels(keymap));
+
+function askAboutTime() {
+  const minutes = Math.max(1, Math.round(clock.gap / 60_000));
+  const answer = (yes) => () => {
+    clock.claim(yes);
+    view.notice("");
+  };
+  view.notice(word("idle", { n: minutes }), { label: word("idleYes"), act: answer(true) }, { label: word("idleNo"), act: answer(false) });
+}
+clock.addEventListener("idle", askAboutTime);
+clock.addEventListener("back", askAboutTime);
+
 addEventListener("beforeunload", (event) => {
   if (outbox.fragile) event.preventDefault();
 });
-listen(perform);
+
+// --- Begin -----------------------------------------------------------------------------------------------------------
+
+useRatingWords(state.words);
+showLabels(keymap);
+listen(perform, keymap);
+closeByOwnKey(keymap);
+addEventListener("keydown", (event) => event.key === "Escape" && desk.session?.earlier && earlier());
 setInterval(keepLease, KEEP_LEASE);
 
-const ends = (entry) => entry.kind !== "rate" && entry.assignment === state.item?.assignment;
-if (outbox.has(ends)) view.wait(view.word("fetching"));
-else if (state.item) begin(state.item);
-else nothing(state.empty);
+await outbox.ready;
+const isOver = (entry) => entry.kind !== "act" && entry.assignment === state.item?.assignment;
+if (tutorial) await desk.begin(tutorial.item);
+else if (state.dry) await desk.fetch();
+else if ((await outbox.entries()).some(isOver)) view.wait(word("fetching"));
+else if (state.item) await desk.begin(state.item);
+else desk.nothing(state.empty);
 outbox.pump();

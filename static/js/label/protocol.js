@@ -4,8 +4,8 @@
 // State: {ratings: {completion: {value, flagged}}, choices: {step: completion}, written: {step: client id},
 //         texts: {client id: text}, progress, critiques: {critique: value}, own_critique}
 
-const RATINGS = new Set([-1, 0, 1]);
 const MOST_ALTERNATIVES = 7;
+const isRating = (value) => value === null || value === -1 || value === 0 || value === 1;
 
 export const nothingSaid = () => ({
   ratings: {}, choices: {}, written: {}, texts: {}, progress: null, critiques: {}, own_critique: "",
@@ -25,26 +25,23 @@ export const fold = (item, acts) => standing(acts).reduce((state, act) => apply(
 
 /** The state after one more act, which is no undo. The act is taken as it is: `refusal` says whether it may be. */
 export function apply(item, state, act) {
-  const next = { ...state };
   if (act.kind === "rate") {
-    next.ratings = { ...state.ratings };
+    const next = { ...state, ratings: { ...state.ratings } };
     if (act.value === null) delete next.ratings[act.completion];
     else next.ratings[act.completion] = { value: act.value, flagged: Boolean(act.flagged) };
-  } else if (act.kind === "choose") {
-    next.choices = { ...state.choices, [indexOf(item).byId.get(act.completion)?.step]: act.completion };
-  } else if (act.kind === "write") {
-    next.written = { ...state.written, [walk(item, state).at(-1).step]: act.client_id };
-    next.texts = { ...state.texts, [act.client_id]: act.text };
-  } else if (act.kind === "progress") {
-    next.progress = act.value;
-  } else if (act.kind === "critique") {
-    next.critiques = { ...state.critiques };
-    if (act.value === null) delete next.critiques[act.critique];
-    else next.critiques[act.critique] = act.value;
-  } else if (act.kind === "own_critique") {
-    next.own_critique = act.text.trim() ? act.text : "";
+    return item.protocol.phase === 1 ? pruneTree(item, withoutOwnStep(item, state, next, act)) : prunePath(item, next, act);
   }
-  return item.protocol.phase === 1 ? pruneTree(item, next) : prunePath(item, next, errorAt(item, state));
+  if (act.kind === "choose") {
+    const { step } = walk(item, state).find(({ shown }) => shown.some((one) => one.id === act.completion));
+    return pruneTree(item, { ...state, choices: { ...state.choices, [step]: act.completion } });
+  }
+  if (act.kind === "write") return write(item, state, act);
+  if (act.kind === "progress") return { ...state, progress: act.value };
+  if (act.kind === "own_critique") return { ...state, own_critique: act.text.trim() };
+  const critiques = { ...state.critiques };
+  if (act.value === null) delete critiques[act.critique];
+  else critiques[act.critique] = act.value;
+  return { ...state, critiques };
 }
 
 // --- Phase 2: a ready path ---------------------------------------------------------------------------------------------
@@ -55,101 +52,118 @@ export const errorAt = (item, state) => pathOf(item).findIndex((completion) => v
 /** The steps that are asked for, by their places on the path. */
 export const asked = (item) => indexOf(item).asked;
 
+const isUnrated = (item, state) => (step) => valueOf(state, pathOf(item)[step]) === null;
+
 /** The step to judge now: the error, else the first unrated of those asked for, else the last of them. */
 export function currentStep(item, state) {
   const error = errorAt(item, state);
-  if (error >= 0) return error;
-  return asked(item).find((step) => valueOf(state, pathOf(item)[step]) === null) ?? asked(item).at(-1);
+  return error >= 0 ? error : (asked(item).find(isUnrated(item, state)) ?? asked(item).at(-1));
 }
 
-export function alternativesOf(item, step) {
-  const own = pathOf(item)[step];
-  return candidatesOf(item, own.parent).filter((one) => one.index > 0).slice(0, MOST_ALTERNATIVES);
-}
+export const alternativesOf = (item, step) => candidatesOf(item, pathOf(item)[step].parent).slice(1, 1 + MOST_ALTERNATIVES);
 
 export const critiquesOf = (item, step) => item.critiques.filter((critique) => critique.completion === pathOf(item)[step].id);
 
-/** Follow-ups belong to one error: they go with it, also when the first − moves. */
-function prunePath(item, state, errorBefore) {
-  const ratings = {};
-  let error = -1;
-  const isAsked = new Set(asked(item));
-  for (const [step, completion] of pathOf(item).entries()) {
-    const rating = state.ratings[completion.id];
-    if (rating) ratings[completion.id] = rating;
-    if (rating?.value === -1) error = step;
-    if (error >= 0 || (!rating && isAsked.has(step))) break;
-  }
-  // A step that is not asked for may lie behind the first unrated target only as nothing.
-  if (error < 0 || error !== errorBefore) {
-    return { ...state, ratings, progress: null, critiques: {}, own_critique: "" };
-  }
-  for (const { id } of alternativesOf(item, error)) if (state.ratings[id]) ratings[id] = state.ratings[id];
-  return { ...state, ratings };
+/** A − and an unrated step cut what follows. Follow-ups belong to one error, and go when another step is the first. */
+function prunePath(item, state, act) {
+  if (completionOf(item, act.completion) !== pathOf(item)[completionOf(item, act.completion).step]) return state;
+  const path = pathOf(item);
+  const isTargeted = item.targets !== null;
+  const unrated = asked(item).find(isUnrated(item, state)) ?? path.length;
+  const error = errorAt(item, state);
+  const end = error < 0 ? unrated : Math.min(error, isTargeted ? path.length : unrated);
+  const isError = error >= 0 && error === end && !isTargeted;
+  const kept = [...path.slice(0, end + 1), ...(isError ? alternativesOf(item, error) : [])];
+  const ratings = ratingsOf(state, kept);
+  if (!isError) return { ...nothingSaid(), ratings };
+  const offered = new Set(critiquesOf(item, error).map(({ id }) => String(id)));
+  return Object.keys(state.critiques).every((id) => offered.has(id)) ? { ...state, ratings } : { ...nothingSaid(), ratings };
 }
+
+const ratingsOf = (state, completions) =>
+  Object.fromEntries(completions.filter(({ id }) => state.ratings[id]).map(({ id }) => [id, state.ratings[id]]));
 
 // --- Phase 1: a tree that grows ----------------------------------------------------------------------------------------
 
-export function candidatesOf(item, parent) {
-  return indexOf(item).byParent.get(parent) ?? [];
-}
+export const candidatesOf = (item, parent) => indexOf(item).byParent.get(parent) ?? [];
 
-/** The labeler's way from the root: one entry a step, {step, parent, shown, wants, completion, written}. `wants` is "rate",
- * "choose" or "write" on the last entry while it is open; `completion` or `written` (a client id) is what continues. */
+/** The labeler's way from the root: one entry a step, {step, parent, shown, wants, completion, written}. `wants` is "ratings",
+ * "choice" or "own_step" on the last entry while it is open; `completion` or `written` (a client id) is what continues. */
 export function walk(item, state) {
   const steps = [];
   let parent = null;
   for (let step = 0; ; step += 1) {
-    const entry = { step, parent, shown: shownAt(item, state, parent), ...continuation(item, state, parent, step) };
+    const shown = shownAt(item, state, parent, step);
+    const entry = { step, parent, shown, ...continuation(item, state, shown, step) };
     steps.push(entry);
     if (entry.wants) return steps;
-    const text = entry.completion ? entry.completion.text : state.texts[entry.written];
-    if (isFinal(text)) return steps;
+    if (isFinal(entry.completion ? entry.completion.text : state.texts[entry.written])) return steps;
     parent = entry.completion ? entry.completion.id : entry.written;
   }
 }
 
-export function shownAt(item, state, parent) {
+/** The first candidate; the others once it is rated 0 or −, or one of them has been rated. Candidates that come after a step
+ * has been written change nothing any more. */
+function shownAt(item, state, parent, step) {
   const candidates = candidatesOf(item, parent).slice(0, item.protocol.candidates);
-  const [first, ...others] = candidates;
-  if (!first || item.protocol.always_grid) return candidates;
-  const opened = [-1, 0].includes(valueOf(state, first)) || others.some((one) => valueOf(state, one) !== null);
-  return opened ? candidates : [first];
+  const rated = candidates.filter((one) => valueOf(state, one) !== null);
+  if (state.written[step] && !rated.length) return [];
+  const opened = rated.some((one) => one !== candidates[0] || valueOf(state, one) !== 1);
+  return item.protocol.always_grid || opened ? candidates : candidates.slice(0, 1);
 }
 
-function continuation(item, state, parent, step) {
-  const shown = shownAt(item, state, parent);
-  if (shown.some((one) => valueOf(state, one) === null)) return { wants: "rate" };
-  const good = shown.filter((one) => valueOf(state, one) === 1);
-  if (good.length === 1) return { completion: good[0] };
-  if (good.length > 1) {
-    const chosen = good.find((one) => one.id === state.choices[step]);
-    if (chosen) return { completion: chosen };
-    if (item.protocol.continue_by === "labeler") return { wants: "choose" };
-    return { completion: good.reduce((lowest, one) => (one.draw < lowest.draw ? one : lowest)) };
+function continuation(item, state, shown, step) {
+  if (shown.some((one) => valueOf(state, one) === null)) return { wants: "ratings" };
+  const good = goodOf(state, shown);
+  if (!good.length) return state.written[step] ? { written: state.written[step] } : { wants: "own_step" };
+  const chosen = good.find((one) => one.id === state.choices[step]);
+  if (chosen) return { completion: chosen };
+  if (good.length > 1 && item.protocol.continue_by === "labeler") return { wants: "choice" };
+  return { completion: good.reduce((a, b) => (b.draw < a.draw || (b.draw === a.draw && b.id < a.id) ? b : a)) };
+}
+
+const goodOf = (state, shown) => shown.filter((one) => valueOf(state, one) === 1);
+
+const LINE_END = /\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]/;
+
+export const isFinal = (text) => text.split(LINE_END).some((line) => line.trim() === "# Answer");
+
+/** A blank text takes the deepest own step back. */
+function write(item, state, act) {
+  if (act.text.trim()) {
+    const { step } = walk(item, state).at(-1);
+    return { ...state, written: { ...state.written, [step]: act.client_id }, texts: { ...state.texts, [act.client_id]: act.text } };
   }
-  return state.written[step] ? { written: state.written[step] } : { wants: "write" };
+  return pruneTree(item, without(state, Math.max(...Object.keys(state.written).map(Number))));
 }
 
-export const isFinal = (text) => text.split("\n").some((line) => line.trim() === "# Answer");
+function without(state, step) {
+  const written = { ...state.written };
+  delete written[step];
+  return { ...state, written };
+}
+
+/** A rating may leave the own step of its place without need: then that goes. */
+function withoutOwnStep(item, before, after, act) {
+  const entry = walk(item, before).find(({ shown }) => shown.some((one) => one.id === act.completion));
+  if (!entry || !after.written[entry.step]) return after;
+  const bare = without(after, entry.step);
+  return walk(item, bare)[entry.step]?.wants === "own_step" ? after : bare;
+}
 
 function pruneTree(item, state) {
-  const ratings = {};
-  const choices = {};
-  const written = {};
-  const texts = {};
-  for (const entry of walk(item, state)) {
-    for (const { id } of entry.shown) if (state.ratings[id]) ratings[id] = state.ratings[id];
-    if (entry.completion && entry.completion.id === state.choices[entry.step]) {
-      const several = entry.shown.filter((one) => valueOf(state, one) === 1).length > 1;
-      if (several) choices[entry.step] = entry.completion.id;
-    }
-    if (entry.written) {
-      written[entry.step] = entry.written;
-      texts[entry.written] = state.texts[entry.written];
-    }
-  }
-  return { ...state, ratings, choices, written, texts };
+  const way = walk(item, state);
+  const shown = way.flatMap((entry) => entry.shown);
+  const shownIds = new Set(shown.map(({ id }) => id));
+  const several = way.filter((entry) => goodOf(state, entry.shown).length > 1).map(({ step }) => String(step));
+  const written = way.filter((entry) => entry.written).map((entry) => [entry.step, entry.written]);
+  return {
+    ...nothingSaid(),
+    ratings: ratingsOf(state, shown),
+    choices: Object.fromEntries(Object.entries(state.choices).filter(([step, id]) => several.includes(step) && shownIds.has(id))),
+    written: Object.fromEntries(written),
+    texts: Object.fromEntries(written.map(([, id]) => [id, state.texts[id]])),
+  };
 }
 
 // --- Whether an act may be, and what is missing ------------------------------------------------------------------------
@@ -157,86 +171,86 @@ function pruneTree(item, state) {
 /** The code under which the server would refuse this act, or null. `acts` are those before it. */
 export function refusal(item, state, act, acts = []) {
   if (act.kind === "undo") return standing(acts).at(-1)?.client_id === act.undoes ? null : "not_last";
-  if (act.kind === "write" || act.kind === "own_critique") {
-    if (typeof act.text !== "string" || (act.kind === "write" && !act.text.trim())) return "text_missing";
+  const inTree = item.protocol.phase === 1;
+  if (act.kind === "rate") {
+    if (!isRating(act.value)) return "bad_rating";
+    return inTree ? refusalOfCandidate(item, state, act) : refusalOnPath(item, state, act);
   }
-  if (item.protocol.phase === 1) return refusalInTree(item, state, act);
-  if (act.kind === "rate") return refusalOnPath(item, state, act);
-  return refusalOfFollowUp(item, state, act);
+  if (act.kind === "choose") return inTree ? refusalOfChoice(item, state, act) : "not_needed";
+  if (act.kind === "write") return inTree ? refusalOfOwnStep(item, state, act) : "not_needed";
+  return ["progress", "critique", "own_critique"].includes(act.kind) ? refusalOfFollowUp(item, state, act) : "unknown_act";
 }
 
 function refusalOnPath(item, state, act) {
-  const completion = indexOf(item).byId.get(act.completion);
-  if (!completion) return "unknown_completion";
-  if (act.value !== null && !RATINGS.has(act.value)) return "bad_rating";
-  const { step } = completion;
+  const path = pathOf(item);
+  const step = path.findIndex(({ id }) => id === act.completion);
+  if (step < 0) return refusalOfAlternative(item, state, act);
   const error = errorAt(item, state);
-  if (pathOf(item)[step]?.id !== completion.id) {
-    if (item.protocol.alternatives === "off") return "follow_up_off";
-    if (error < 0) return "no_error";
-    return error === step && alternativesOf(item, step).includes(completion) ? null : "not_shown";
-  }
-  if (error >= 0 && step > error) return "after_first_error";
   const targets = asked(item);
-  if (!targets.includes(step)) {
-    if (act.value === 0 || act.value === 1) return "not_a_target";
-    const current = targets.find((target) => valueOf(state, pathOf(item)[target]) === null) ?? targets.at(-1);
-    return step < current ? null : "step_skipped";
+  const isAsked = targets.includes(step);
+  if (!isAsked) {
+    const current = targets.find(isUnrated(item, state)) ?? targets.at(-1);
+    if (act.value === 0 || act.value === 1 || step > current) return "not_a_target";
   }
-  return targets.some((target) => target < step && valueOf(state, pathOf(item)[target]) === null) ? "step_skipped" : null;
+  if (act.value === null) return null;
+  if (error >= 0 && error < step) return "after_first_error";
+  return isAsked && targets.some((target) => target < step && isUnrated(item, state)(target)) ? "step_skipped" : null;
+}
+
+function refusalOfAlternative(item, state, act) {
+  const step = completionOf(item, act.completion)?.step;
+  const isOffered = pathOf(item)[step] && alternativesOf(item, step).some(({ id }) => id === act.completion);
+  if (!isOffered) return "unknown_completion";
+  if (item.protocol.alternatives === "off" || item.targets !== null) return "follow_up_off";
+  return errorAt(item, state) === step ? null : "no_error";
 }
 
 function refusalOfFollowUp(item, state, act) {
-  const kinds = { progress: "progress", critique: "critiques", own_critique: "critiques" };
-  if (!kinds[act.kind]) return "not_needed";
-  if (act.kind === "progress" && act.value !== null && ![0, 1, 2, 3].includes(act.value)) return "bad_rating";
-  if (act.kind === "critique") {
-    if (!item.critiques.some((critique) => critique.id === act.critique)) return "unknown_completion";
-    if (act.value !== null && !RATINGS.has(act.value)) return "bad_rating";
-  }
-  if (item.protocol[kinds[act.kind]] === "off") return "follow_up_off";
+  const how = act.kind === "progress" ? item.protocol.progress : item.protocol.critiques;
+  if (how === "off" || item.protocol.phase !== 2 || item.targets !== null) return "follow_up_off";
   const error = errorAt(item, state);
   if (error < 0) return "no_error";
-  if (act.kind === "critique" && !critiquesOf(item, error).some((one) => one.id === act.critique)) return "not_shown";
-  return null;
+  if (act.kind === "own_critique") return null;
+  if (act.kind === "progress") return [0, 1, 2, 3, null].includes(act.value) ? null : "bad_rating";
+  if (!isRating(act.value)) return "bad_rating";
+  return critiquesOf(item, error).some(({ id }) => id === act.critique) ? null : "unknown_critique";
 }
 
-function refusalInTree(item, state, act) {
-  const way = walk(item, state);
-  if (act.kind === "write") return way.at(-1).wants === "write" ? null : "not_needed";
-  if (act.kind !== "rate" && act.kind !== "choose") return "follow_up_off";
-  if (!indexOf(item).byId.has(act.completion)) return "unknown_completion";
-  if (act.kind === "rate" && act.value !== null && !RATINGS.has(act.value)) return "bad_rating";
-  const entry = way.find(({ shown }) => shown.some((one) => one.id === act.completion));
-  if (!entry) return "not_shown";
-  if (act.kind === "rate") return null;
-  const good = entry.shown.filter((one) => valueOf(state, one) === 1);
-  if (!good.some((one) => one.id === act.completion)) return "not_a_choice";
-  return good.length > 1 && entry.wants !== "rate" && item.protocol.continue_by === "labeler" ? null : "not_needed";
+function refusalOfCandidate(item, state, act) {
+  if (walk(item, state).some(({ shown }) => shown.some((one) => one.id === act.completion))) return null;
+  return completionOf(item, act.completion) ? "not_shown" : "unknown_completion";
 }
 
-/** What has to be said before the item can be submitted, in order: "ratings", "choice", "step", "progress", "critiques",
- * "own_critique", "alternatives". */
+function refusalOfChoice(item, state, act) {
+  if (item.protocol.continue_by !== "labeler") return "not_needed";
+  const entry = walk(item, state).find(({ shown }) => goodOf(state, shown).some((one) => one.id === act.completion));
+  return entry && entry.wants !== "ratings" && goodOf(state, entry.shown).length > 1 ? null : "not_a_choice";
+}
+
+function refusalOfOwnStep(item, state, act) {
+  if (!act.text.trim()) return Object.keys(state.written).length ? null : "text_missing";
+  return walk(item, state).at(-1).wants === "own_step" ? null : "not_needed";
+}
+
+/** What has to be said before the item can be submitted, in order: "ratings", "choice", "own_step", "progress", "critiques",
+ * "alternatives". */
 export function missing(item, state) {
-  const { protocol } = item;
-  if (protocol.phase === 1) {
-    const { wants } = walk(item, state).at(-1);
-    return wants ? [{ rate: "ratings", choose: "choice", write: "step" }[wants]] : [];
-  }
+  if (item.protocol.phase === 1) return [walk(item, state).at(-1).wants].filter(Boolean);
   const error = errorAt(item, state);
-  if (error < 0) return asked(item).some((step) => valueOf(state, pathOf(item)[step]) === null) ? ["ratings"] : [];
-  const lacks = [];
-  const critiques = critiquesOf(item, error);
-  if (protocol.progress === "required" && state.progress === null) lacks.push("progress");
-  if (protocol.critiques === "required" && critiques.length) {
-    const values = critiques.map(({ id }) => state.critiques[id] ?? null);
-    if (values.includes(null)) lacks.push("critiques");
-    else if (!values.includes(1) && !state.own_critique) lacks.push("own_critique");
-  }
-  if (protocol.alternatives === "required") {
-    if (alternativesOf(item, error).some((one) => valueOf(state, one) === null)) lacks.push("alternatives");
-  }
-  return lacks;
+  if (error < 0) return asked(item).some(isUnrated(item, state)) ? ["ratings"] : [];
+  return item.targets === null ? missingFollowUps(item, state, error) : [];
+}
+
+function missingFollowUps(item, state, error) {
+  const { protocol } = item;
+  const offered = critiquesOf(item, error).map(({ id }) => state.critiques[id] ?? null);
+  const isExplained = !offered.includes(null) && (offered.includes(1) || state.own_critique);
+  const open = {
+    progress: protocol.progress === "required" && state.progress === null,
+    critiques: protocol.critiques === "required" && offered.length > 0 && !isExplained,
+    alternatives: protocol.alternatives === "required" && alternativesOf(item, error).some((one) => valueOf(state, one) === null),
+  };
+  return Object.keys(open).filter((name) => open[name]);
 }
 
 /** "found_error", "solution", "" (targeted: all targets judged, none −), or null while something is missing. */
@@ -244,7 +258,7 @@ export function finishReason(item, state) {
   if (missing(item, state).length) return null;
   if (item.protocol.phase === 1) return "solution";
   if (errorAt(item, state) >= 0) return "found_error";
-  return item.protocol.scope === "targeted" ? "" : "solution";
+  return item.targets === null ? "solution" : "";
 }
 
 // --- Reading -----------------------------------------------------------------------------------------------------------
@@ -268,9 +282,11 @@ function makeIndex(item) {
   const byParent = new Map();
   for (const completion of item.completions.filter((one) => !one.own).sort((a, b) => a.index - b.index)) {
     byId.set(completion.id, completion);
-    byParent.set(completion.parent, [...(byParent.get(completion.parent) ?? []), completion]);
+    const siblings = byParent.get(completion.parent);
+    if (siblings) siblings.push(completion);
+    else byParent.set(completion.parent, [completion]);
   }
-  const path = item.completions.filter((one) => !one.own && one.index === 0).sort((a, b) => a.step - b.step);
-  const asked = item.protocol.scope === "targeted" && item.targets ? [...item.targets].sort((a, b) => a - b) : path.map((_, step) => step);
-  return { byId, byParent, path, asked };
+  const path = [];
+  for (let next = byParent.get(null)?.[0]; next; next = byParent.get(next.id)?.[0]) path.push(next);
+  return { byId, byParent, path, asked: item.targets ?? path.map((_, step) => step) };
 }

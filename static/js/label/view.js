@@ -1,122 +1,106 @@
-// The item on the page. Built once for a solution, then only attributes change.
+// The page around the item: the bottom bar, which never moves, one line above it, and the page without an item.
 
-import { errorAt, finishReason, lastOpen } from "./item.js";
-import { typeset } from "../mathtext.js";
+import * as protocol from "./protocol.js";
+import { openPanel, valueAt } from "./session.js";
+import { find, word } from "./words.js";
 
-const find = (id) => document.getElementById(id);
-const words = find("words").dataset;
+const RATES = [["bad", -1], ["neutral", 0], ["good", 1]];
+const bar = find("bar");
+const button = (act) => bar.querySelector(`[data-act=${act}]`);
 
-export const word = (name, values = {}) =>
-  Object.entries(values).reduce((text, [key, value]) => text.replace(`{${key}}`, value), words[name] ?? "");
-export const ratingWord = (value) => words[`word-${value}`];
-
-let rows = [];
-
-/** Put a solution on the page. `rated(step, value)` is called when a rating button is pressed, `chosen(step)` when a step
- * is clicked. */
-export function show(payload, { rated, chosen }) {
-  typeset(find("problem-text"), payload.problem.text);
-  const answer = payload.problem.reference_answer;
-  find("reference").hidden = answer === null;
-  if (answer !== null) typeset(find("reference-answer"), answer, { answer: true });
-  rows = payload.steps.map((step, index) => row(step, index, { rated, chosen }));
-  find("steps").replaceChildren(...rows);
-  for (const id of ["problem", "steps", "bar"]) find(id).hidden = false;
-  find("waiting").hidden = true;
-  fold(matchMedia("(max-width: 640px)").matches && find("problem-text").scrollHeight > 120);
-  scrollTo({ top: 0 });
-}
-
-function row(step, index, { rated, chosen }) {
-  const item = find("step-template").content.firstElementChild.cloneNode(true);
-  item.querySelector(".step-rates").setAttribute("aria-label", word("step", { n: index + 1 }));
-  item.querySelector(".step-number").textContent = index + 1;
-  typeset(item.querySelector(".step-text"), step.text);
-  item.addEventListener("click", (event) => {
-    const button = event.target.closest(".rate");
-    if (!button) {
-      if (getSelection().isCollapsed && !event.target.closest("summary, a")) chosen(index);
-      return;
-    }
-    rated(index, Number(button.dataset.value));
-    if (event.detail > 0) button.blur();
-  });
-  return item;
-}
-
-/** Bring the page in line with the item. */
-export function refresh(item) {
-  const error = errorAt(item);
-  const open = lastOpen(item);
-  rows.forEach((row, step) => {
-    const { value, flagged } = item.ratings[step];
-    row.classList.toggle("is-current", step === item.focus);
-    row.classList.toggle("is-rated", value !== null);
-    row.classList.toggle("is-to-come", step > open && error < 0);
-    row.classList.toggle("is-after-error", error >= 0 && step > error);
-    row.querySelector(".step-unsure").hidden = !flagged;
-    if (step === item.focus) row.setAttribute("aria-current", "step");
-    else row.removeAttribute("aria-current");
-    for (const button of row.querySelectorAll(".rate")) {
-      button.setAttribute("aria-pressed", String(Number(button.dataset.value) === value && value !== null));
-      button.disabled = step > open;
-    }
-  });
-  const current = item.ratings[item.focus];
-  for (const [name, value] of [["bad", -1], ["neutral", 0], ["good", 1]]) {
-    find("bar").querySelector(`[data-act=${name}]`).setAttribute("aria-pressed", String(current.value === value));
+/** Bring the bar in line with the item and the cursor. */
+export function drawBar(session) {
+  const { stop } = session;
+  const value = valueAt(session, stop);
+  const canRate = ["step", "critique", "alternative", "candidate"].includes(stop?.kind) && !picks(session);
+  for (const [act, rating] of RATES) {
+    button(act).setAttribute("aria-pressed", String(canRate && value === rating));
+    button(act).disabled = !canRate || (session.earlier && rating !== -1);
   }
-  find("bar").querySelector("[data-act=unsure]").setAttribute("aria-pressed", String(current.flagged));
-  find("bar").querySelector("[data-act=undo]").disabled = item.past.length === 0;
-  const reason = finishReason(item);
+  const { completion } = stop ?? {};
+  const flagged = completion && canRate ? session.unsure || protocol.flaggedOf(session.state, completion) : false;
+  button("unsure").setAttribute("aria-pressed", String(flagged));
+  button("unsure").disabled = !canRate || !completion || session.earlier;
+  button("undo").disabled = !session.last;
+  const isTargeted = session.item.protocol.phase === 2 && session.item.targets !== null;
+  button("earlier").hidden = !isTargeted;
+  button("earlier").disabled = isTargeted && session.step === 0;
+  button("earlier").setAttribute("aria-pressed", String(session.earlier));
+  drawSubmit(session);
+}
+
+/** Whether digits choose what continues, instead of rating. */
+export const picks = (session) => session.item.protocol.phase === 1 && session.way.at(-1).wants === "choice" && session.stop?.kind === "candidate" && session.stop.step === session.way.at(-1).step;
+
+function drawSubmit(session) {
+  const { text, isReady } = submitWords(session);
   const submit = find("submit");
-  submit.disabled = reason === null;
-  submit.classList.toggle("button-main", reason !== null);
-  submit.textContent =
-    reason === null ? submit.dataset.missing : reason === "solution" ? submit.dataset.done : `${submit.dataset.error} ${error + 1}`;
+  submit.disabled = text === null;
+  submit.classList.toggle("button-main", isReady);
+  if (text !== null) submit.textContent = text;
 }
 
-/** Keep the current step at a comfortable height, between the problem and the bottom bar. */
-export function bringIntoView(item) {
-  const box = rows[item.focus].getBoundingClientRect();
-  const top = find("problem").getBoundingClientRect().bottom;
-  const bottom = find("bar").getBoundingClientRect().top;
-  const room = bottom - top;
-  if (box.top < top + 8 || box.bottom > top + 0.7 * room) scrollBy({ top: box.top - top - 0.28 * room, behavior: "instant" });
+/** What the wide button says: what Enter would do, or what is missing. */
+function submitWords(session) {
+  const { item, state } = session;
+  if (session.earlier) return { text: word("pickEarlier", { n: session.stop.step + 1 }), isReady: true };
+  if (picks(session)) return { text: word("pick"), isReady: valueAt(session, session.stop) === 1 };
+  const panel = openPanel(session);
+  const [lack] = protocol.missing(item, state);
+  if (panel && !lackingIn(session, panel)) return { text: word(panel.coming ? "goOnWaiting" : "goOn"), isReady: false, isOpen: true };
+  if (lack) return { text: word(`missing-${lackName(session, lack)}`), isReady: false };
+  if (item.revision > 0) return { text: word("submitCorrection"), isReady: true };
+  if (session.asked) return { text: word("submitAnyway"), isReady: true };
+  const reason = protocol.finishReason(item, state);
+  if (reason === "found_error") return { text: word("submitError", { n: protocol.errorAt(item, state) + 1 }), isReady: true };
+  if (item.protocol.phase === 1) return { text: word("submitTree"), isReady: true };
+  return { text: word(reason === "solution" ? "submitSolution" : "submitTargets"), isReady: true };
 }
 
-/** There is no item: say why. */
-export function wait(what, more = "") {
-  for (const id of ["problem", "steps", "bar"]) find(id).hidden = true;
-  const waiting = find("waiting");
-  waiting.querySelector(".waiting-what").textContent = what;
-  waiting.querySelector(".waiting-more").textContent = more;
-  waiting.hidden = false;
+export const lackingIn = (session, panel) => protocol.missing(session.item, session.state).includes(panel.name);
+
+function lackName(session, lack) {
+  if (lack !== "ratings") return lack;
+  if (session.item.protocol.phase === 1) return "candidates";
+  return session.item.targets === null ? "steps" : "targets";
 }
 
 export function sending() {
-  const submit = find("submit");
-  submit.disabled = true;
-  submit.textContent = submit.dataset.sending;
+  find("submit").disabled = true;
+  find("submit").textContent = word("sending");
 }
 
-export function announce(text) {
-  find("announce").textContent = text;
+export function showItem() {
+  find("stage").hidden = bar.hidden = false;
+  find("waiting").hidden = true;
+}
+
+/** There is no item: say why. */
+export function wait(what, more = "", action = null) {
+  find("stage").hidden = bar.hidden = true;
+  const waiting = find("waiting");
+  waiting.querySelector(".waiting-what").textContent = what;
+  waiting.querySelector(".waiting-more").textContent = more;
+  offer(waiting.querySelector("button"), action);
+  waiting.hidden = false;
 }
 
 export function today(count) {
   find("today").textContent = count;
 }
 
-/** One line above the problem, with at most one thing to do about it; an empty text takes it away. */
-export function notice(text, { label = "", act = null } = {}) {
+/** One line above the bar, with at most two things to do about it; an empty text takes it away. */
+export function notice(text, ...actions) {
   const box = find("notice");
-  const button = box.querySelector("button");
   box.hidden = !text;
-  box.querySelector("p").textContent = text;
-  button.hidden = !label;
-  button.textContent = label;
-  button.onclick = act;
+  if (box.querySelector("p").textContent !== text) box.querySelector("p").textContent = text;
+  for (const [place, element] of [...box.querySelectorAll("button")].entries()) offer(element, actions[place]);
+}
+
+function offer(element, action) {
+  element.hidden = !action;
+  element.textContent = action?.label ?? "";
+  element.onclick = action?.act ?? null;
 }
 
 export function saved(state, waiting) {
@@ -126,9 +110,7 @@ export function saved(state, waiting) {
   if (mark.textContent !== text) mark.textContent = text;
 }
 
-function fold(folded) {
-  find("problem").classList.toggle("is-folded", folded);
-  find("fold").setAttribute("aria-expanded", String(!folded));
-  find("fold").textContent = folded ? word("unfold") : word("fold");
+/** Whether a comment, or a report of the reference answer, goes with the item. */
+export function noted(act, is) {
+  button(act).setAttribute("aria-pressed", String(is));
 }
-find("fold").addEventListener("click", () => fold(!find("problem").classList.contains("is-folded")));

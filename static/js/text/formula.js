@@ -6,6 +6,8 @@ const MACROS = { "\\mbox": "\\text{#1}" };
 const LIMITS = { trust: false, throwOnError: true, maxSize: 20, maxExpand: 1000, strict: "ignore" };
 // A definition may repeat its body as often as it may be expanded: 1,000 times 10,000 characters would hang the page.
 const DEFINES = /\\(?:[gex]?def|let|futurelet|(?:re)?newcommand|providecommand)(?![a-zA-Z])/;
+// A price inside a formula: "\frac{$100,000}{5}".
+const PRICE = /(?<!\\)\$(?=\s?[\d.])/g;
 const SHORT = 400;
 const LONGEST = 8000;
 const DEEPEST = 250;
@@ -31,8 +33,15 @@ function draw(source, displayMode) {
   const defines = DEFINES.test(source);
   if (defines && source.length > SHORT) throw new Error(`defines commands and is longer than ${SHORT} characters`);
   const span = document.createElement("span");
-  withoutStyleAttributes(() =>
-    globalThis.katex.render(source, span, { ...LIMITS, macros: { ...MACROS }, maxExpand: defines ? 50 : LIMITS.maxExpand, displayMode }));
+  const options = { ...LIMITS, maxExpand: defines ? 50 : LIMITS.maxExpand, displayMode };
+  const render = (tex) => withoutStyleAttributes(() => globalThis.katex.render(tex, span, { ...options, macros: { ...MACROS } }));
+  try {
+    render(source);
+  } catch (error) {
+    const priced = source.replace(PRICE, "\\$");
+    if (priced === source) throw error;
+    render(priced);
+  }
   if (source.length > SHORT && deeperThan(span, DEEPEST)) throw new Error("too many levels");
   return span;
 }

@@ -8,6 +8,7 @@ import { make } from "./make.js";
 
 const RULES = ["fence", "hr", "list", "heading", "blockquote", "table", "emphasis", "strikethrough"];
 const MOST_TOKENS = 5000;
+const LONGEST_HEADING = 120; // what is longer is a paragraph after all
 const TAGS = new Set(["p", "ul", "ol", "li", "blockquote", "thead", "tbody", "tr", "th", "td", "em", "strong", "s"]);
 
 // A held part (formula, code, escaped sign) is a number between two private characters while Markdown is read.
@@ -16,10 +17,13 @@ const HELD = /\uE000(\d+)\uE001/;
 
 const MAY_BE_MARKDOWN = /[*_~#>|\\]|^[ \t]*(?:-|\d{1,9}[.)])(?:[ \t]|$)|^[ \t]*---/m;
 const ESCAPED = /\\\\|\\([*_`#~|>+.-])/g;
-// At the start of a line these are signs, not marks: a sum, a product, "# of apples", "> 5", a blank to fill in.
-const SIGNS = /^([ \t]*)(\+(?=[ \t])|\*(?=[ \t]+\d)|#(?=[ \t]+\p{Ll})|>(?![ \t]*\p{L}{2})|_(?=[ \t_]*$))/gmu;
+// At the start of a line these are signs, not marks: a sum, a product, "# of apples", "> 5", a blank to fill in,
+// the bar of a written sum.
+const SIGNS = /^([ \t]*)(\+(?=[ \t])|\*(?=[ \t]+\d)|#(?=[ \t]+\p{Ll})|>(?![ \t]*\p{L}{2})|_(?=[ \t_]*$)|(?<=\S[ \t]*\n[ \t]*)-(?=-{2,}[ \t]*$))/gmu;
 
-const BEFORE_PRODUCT = /[\p{Script=Latin}\p{Script=Greek}\p{N})\]}\uE001]/u;
+// Emphasis begins a word: behind a letter, a digit or a closing sign a star is a product. (Chinese has no spaces.)
+const BEFORE_EMPHASIS = /[\s([{"'“‘«—–:;,/*_~>|-]|(?![\p{Script=Latin}\p{Script=Greek}\p{Script=Cyrillic}])\p{L}/u;
+const STARTS_EMPHASIS = /[\p{L}\p{N}\p{Sc}\uE000("'“‘«[{\\+\-−=<*_~]/u;
 const AFTER_PRODUCT = /[\p{Script=Latin}\p{Script=Greek}\p{N}([{\uE000]/u;
 
 let parser = null;
@@ -37,7 +41,7 @@ function markdown() {
         found.can_open &&= found.length === 1 && /\p{L}/u.test(after);
       } else if (this.src[start] === "*") {
         const single = found.length === 1;
-        found.can_open &&= !BEFORE_PRODUCT.test(before) && !(single && /\d/.test(after));
+        found.can_open &&= found.length < 4 && STARTS_EMPHASIS.test(after) && BEFORE_EMPHASIS.test(before) && !(single && /\d/.test(after));
         found.can_close &&= !(single && AFTER_PRODUCT.test(after));
       }
       return found;
@@ -92,9 +96,11 @@ function build(tokens, pieces) {
   for (const token of tokens) {
     const parent = open.at(-1);
     if (token.type === "inline") {
+      if (token.content.length > LONGEST_HEADING) parent.classList?.remove("text-heading");
       parent.append(...inlineNodes(token.children, pieces));
     } else if (token.type === "fence") {
-      parent.append(codeBlock(token.content, token.info.trim()));
+      const empty = !token.content.trim();
+      parent.append(empty ? make("p", "", token.markup + token.info) : codeBlock(token.content, token.info.trim()));
     } else if (token.type === "hr") {
       parent.append(make("hr", "text-rule"));
     } else if (token.nesting > 0) {

@@ -2,6 +2,8 @@
 
 const ENVIRONMENT = /^\\begin\{([a-zA-Z]+\*?)\}/;
 const FENCE = /^[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*(`{3,}(?=[^`\n]*$)|~{3,})[^\n]*$/gm;
+// Commands that often stand without dollar signs in what language models write, and how many groups they take.
+const BARE = /^\\(?:(boxed|fbox|sqrt|overline)|[dt]?(?:frac|binom))(?=\{)/;
 const DELIMITERS = [["\\[", "\\]", "display"], ["\\(", "\\)", "inline"], ["$$", "$$", "display"]];
 
 /** Parts of a text, in order: {kind: "text" | "inline" | "display" | "figure" | "code" | "fence", source, raw}. */
@@ -76,6 +78,8 @@ function mathAt(text, at, never) {
     return { part: { kind, source }, end: end + close.length };
   }
   if (text[at] === "\\") {
+    const bare = bareAt(text, at);
+    if (bare) return bare;
     const name = ENVIRONMENT.exec(text.slice(at, at + 40))?.[1];
     const close = `\\end{${name}}`;
     const end = name && !never.has(close) ? text.indexOf(close, at) : -1;
@@ -85,6 +89,31 @@ function mathAt(text, at, never) {
   const end = unescaped(text, "$", at + 1);
   const source = text.slice(at + 1, end);
   return end > 0 && isMath(source, text[end + 1] ?? "") ? { part: { kind: "inline", source }, end: end + 1 } : null;
+}
+
+/** A command that needs no delimiters to be known as mathematics, with its groups. */
+function bareAt(text, at) {
+  const found = BARE.exec(text.slice(at, at + 12));
+  if (!found) return null;
+  let end = at + found[0].length;
+  for (let groups = found[1] ? 1 : 2; groups > 0; groups -= 1) {
+    if (text[end] !== "{") return null;
+    end = groupEnd(text, end);
+    if (end < 0) return null;
+  }
+  return { part: { kind: "inline", source: text.slice(at, end) }, end };
+}
+
+/** Behind the brace that closes the one at `at`, in the same paragraph and not too far; -1 without one. */
+function groupEnd(text, at) {
+  let depth = 0;
+  for (let end = at; end < Math.min(text.length, at + 1000); end += 1) {
+    if (text[end] === "\\") end += 1;
+    else if (text[end] === "{") depth += 1;
+    else if (text[end] === "}" && --depth === 0) return end + 1;
+    else if (text.startsWith("\n\n", end)) return -1;
+  }
+  return -1;
 }
 
 /** Where `close` stands next, not behind a backslash and in the same paragraph; -1 where it does not. */
@@ -99,7 +128,7 @@ function unescaped(text, close, from) {
 
 /** Whether what stands between two dollar signs is a formula, or two prices and the words between them. */
 function isMath(source, next) {
-  if (!source.trim() || /\d/.test(next)) return false;
+  if (!source.trim() || /\d/.test(next) || /(?<!\\)\\[([]/.test(source)) return false;
   const startsOpen = /^\s/.test(source);
   const endsOpen = /\s$/.test(source);
   if (!startsOpen && !endsOpen) return !/^[\d.,]+\s+[a-z]{2,}.*\s[a-z]{2,}/i.test(source) || /[\\^_{}]/.test(source);
