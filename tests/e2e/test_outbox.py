@@ -1,4 +1,4 @@
-"""The outbox: whatever happens to the network, the login or the tab, the server ends up with every act, in order, once."""
+"""The outbox: whatever happens to network, login or tab, the server ends up with every act, in order, once."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def rate(page: Page, *names: str, assignment: str = "a") -> None:
     """Add acts in one go, as fast as a hand can never be."""
     page.evaluate(
         """([names, assignment]) => {
-             for (const client_id of names) outbox.add({ kind: "act", assignment, act: { client_id, kind: "rate", value: 1 } });
+             for (const client_id of names) outbox.add({ kind: "act", assignment, act: { client_id, kind: "rate" } });
            }""",
         [names, assignment],
     )
