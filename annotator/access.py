@@ -12,14 +12,17 @@ from django.http import Http404
 from annotator.errors import Forbidden
 from annotator.models import (
     Assignment,
+    Attachment,
     Campaign,
     Checkpoint,
     DatasetVersion,
     Generation,
     ImportRun,
     Job,
+    Labeling,
     Membership,
     QueueItem,
+    Report,
     User,
 )
 
@@ -56,11 +59,48 @@ def access_campaign_to_research(user: User, slug: str) -> Campaign:
 def access_assignment(user: User, assignment_id: UUID) -> Assignment:
     """One's own assignment only, whatever one's role."""
     try:
-        return Assignment.objects.select_related("membership", "campaign", "item").get(
+        return Assignment.objects.select_related("membership", "campaign", "item__generation").get(
             pk=assignment_id, membership__user=user
         )
     except Assignment.DoesNotExist:
         raise Http404("No such assignment.") from None
+
+
+def access_labeling(user: User, slug: str, pk: int) -> Labeling:
+    """What somebody said of a solution and submitted: one's own; a manager's campaign's, imported ones included."""
+    membership = access_membership(user, slug)
+    said = Labeling.objects.exclude(state=Labeling.State.DRAFT)
+    if membership.role != Role.MANAGER:
+        said = said.filter(membership=membership)
+    return _of_campaign(
+        said.select_related("campaign", "solution__problem", "membership__user", "guideline", "assignment__item"),
+        membership.campaign,
+        pk=pk,
+    )
+
+
+def access_report(user: User, slug: str, pk: int) -> Report:
+    return _of_campaign(
+        Report.objects.select_related("campaign", "labeling__solution__problem", "labeling__membership"),
+        access_campaign_to_manage(user, slug),
+        pk=pk,
+    )
+
+
+def access_lease(user: User, slug: str, assignment_id: UUID) -> Assignment:
+    """Anybody's assignment in a campaign, for its managers."""
+    return _of_campaign(
+        Assignment.objects.select_related("membership__user", "campaign", "item"),
+        access_campaign_to_manage(user, slug),
+        pk=assignment_id,
+    )
+
+
+def access_member(user: User, slug: str, pk: int) -> Membership:
+    """Another member, for managers."""
+    return _of_campaign(
+        Membership.objects.select_related("user", "campaign"), access_campaign_to_manage(user, slug), pk=pk
+    )
 
 
 def _of_campaign(rows: QuerySet[M], campaign: Campaign, **key: object) -> M:
@@ -68,6 +108,15 @@ def _of_campaign(rows: QuerySet[M], campaign: Campaign, **key: object) -> M:
     if row is None:
         raise Http404("No such thing in this campaign.")
     return row
+
+
+def access_attachment(user: User, slug: str, sha256: str) -> Attachment:
+    """An image of a problem of one of the user's campaigns."""
+    membership = access_membership(user, slug)
+    found = Attachment.objects.filter(problem__campaign=membership.campaign, sha256=sha256).first()
+    if found is None:
+        raise Http404("No such thing in this campaign.")
+    return found
 
 
 def access_job(user: User, slug: str, pk: int) -> Job:

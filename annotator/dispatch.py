@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 
 from annotator.celery_app import app
 from annotator.errors import Conflict
-from annotator.models import Campaign, Job, User
+from annotator.models import Campaign, CandidateRequest, Job, User
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ QUEUE_OF_KIND: dict[str, str] = {
     Job.Kind.RETRAIN: "gpu",
     Job.Kind.RELEASE: "default",
     Job.Kind.DATASET: "default",
+    Job.Kind.REWANT: "default",
 }
 
 
@@ -65,6 +66,15 @@ def send(job: Job) -> None:
         app.send_task("annotator.tasks.run_job", [job.pk], queue=job.queue, retry=False)
     except (OperationalError, OSError) as error:
         logger.warning("job %s waits, the broker cannot be reached: %s", job.pk, error)
+
+
+def send_candidates(request: CandidateRequest) -> None:
+    """Wake a worker for what a labeler waits for; with a dead broker the row waits, as a job does."""
+    CandidateRequest.objects.filter(pk=request.pk).update(sent_at=timezone.now())
+    try:
+        app.send_task("annotator.tasks.fetch_candidates", [request.pk], queue="default", retry=False)
+    except (OperationalError, OSError) as error:
+        logger.warning("candidate request %s waits, the broker cannot be reached: %s", request.pk, error)
 
 
 def run_here(job: Job) -> Job:

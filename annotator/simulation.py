@@ -16,12 +16,13 @@ from typing import Any
 from annotator import prm
 from annotator.actions.campaigns import activate_campaign, create_campaign
 from annotator.actions.imports import oracle_file, start_import, stored_file
-from annotator.actions.labeling import RatingAct, SubmitAct, submit_labeling
+from annotator.actions.labeling import SubmitAct, submit_labeling
 from annotator.actions.pipeline import advance, new_labelings
 from annotator.actions.queue import claim_next
 from annotator.dispatch import run_here
 from annotator.errors import Invalid
 from annotator.models import Assignment, Campaign, Checkpoint, Completion, ImportRun, Job, Membership, Problem, User
+from annotator.protocol import Act
 from annotator.queries.labelings import audit_labelings, training_labelings
 from annotator.queries.pool import visible_solutions
 from prm_backend.errors import PrmError
@@ -171,7 +172,7 @@ class Simulation:
         for completion, label in zip(path, labels, strict=True):
             if label is None:
                 raise SimulationError(f"{assignment.solution}: step {completion.step_index + 1} has no oracle label")
-            acts.append(RatingAct(client_id=uuid.uuid4(), completion_id=completion.pk, value=VALUE[label]))
+            acts.append(Act(client_id=str(uuid.uuid4()), kind="rate", completion=completion.pk, value=VALUE[label]))
             if label is StepLabel.BAD:
                 reason = FinishReason.FOUND_ERROR
                 break

@@ -14,13 +14,15 @@ from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 
 from annotator import prm
-from annotator.actions import datasets, generations, grading, imports, jobs, learning
+from annotator.actions import candidates, datasets, generations, grading, imports, jobs, learning, queue
 from annotator.actions.pipeline import advance
+from annotator.candidates import source_of
 from annotator.celery_app import app
-from annotator.dispatch import send
-from annotator.models import Campaign, Checkpoint, ImportRun, Job, QueueItem
+from annotator.dispatch import send, send_candidates
+from annotator.models import Campaign, CandidateRequest, Checkpoint, ImportRun, Job, QueueItem
+from annotator.queries.candidates import wanted_by
 from annotator.queries.labelings import audit_labelings, training_labelings
-from prm_backend.errors import Cancelled, NotEnoughData, PrmError
+from prm_backend.errors import Cancelled, EndpointError, NotEnoughData, PrmError
 from prm_backend.policy import parse_policy
 from prm_backend.types import Progress
 
@@ -79,11 +81,35 @@ def kept_alive(job: Job) -> Iterator[None]:
         thread.join()
 
 
+@app.task(name="annotator.tasks.fetch_candidates")
+def fetch_candidates(pk: int) -> None:
+    """Ask the model for what one request wants. The call ends in CANDIDATE_TIMEOUT_SECONDS, before the lease does."""
+    request = candidates.take_request(pk)
+    if request is None:
+        return
+    try:
+        texts = source_of(request.campaign).fetch(wanted_by(request))
+        if not texts:
+            candidates.fail_request(request, candidates.NOTHING_NEW)
+        elif request.kind == CandidateRequest.Kind.CRITIQUES:
+            candidates.store_critiques(request, texts)
+        else:
+            candidates.store_candidates(request, texts)
+    except EndpointError as error:
+        logger.warning("candidate request %s: %s %s", pk, error, error.detail)
+        candidates.fail_request(request, str(error))
+    except Exception as error:
+        logger.exception("candidate request %s failed", pk)
+        candidates.release_request(request, f"Asking the model failed: {type(error).__name__}.")
+
+
 @app.task(name="annotator.tasks.reconcile")
 def reconcile() -> None:
     """Wake what a crash left behind, and start what is due."""
     for job in jobs.sweep_jobs():
         send(job)
+    for request in candidates.sweep_requests():
+        send_candidates(request)
     for run in imports.abandoned_imports():
         imports.fail_import(run, "Its job ended without finishing it.")
     for campaign in Campaign.objects.filter(status=Campaign.Status.ACTIVE, simulated=False):
@@ -204,8 +230,13 @@ def release(job: Job) -> None:
         jobs.finish_job(job, {"generation": generation.number, "items": generation.queue_items.count()})
 
 
+def rewant(job: Job) -> None:
+    changed = queue.rewant(job.campaign)
+    jobs.finish_job(job, {"items": changed})
+
+
 def write_dataset(job: Job) -> None:
-    draft = datasets.write_draft(job.campaign)
+    draft = datasets.write_draft(job.campaign, include_targeted=job.params.get("include_targeted", False))
     with transaction.atomic():
         version = datasets.publish(draft, actor=job.created_by)
         jobs.finish_job(job, {"number": version.number})
@@ -228,4 +259,5 @@ HANDLERS: dict[Job.Kind, Callable[[Job], None]] = {
     Job.Kind.RETRAIN: retrain,
     Job.Kind.RELEASE: release,
     Job.Kind.DATASET: write_dataset,
+    Job.Kind.REWANT: rewant,
 }

@@ -2,16 +2,44 @@ from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import URLPattern, URLResolver, include, path
 
-from annotator.views import accounts, campaigns, datasets, home, imports, jobs, label, learning, members
+from annotator.views import (
+    accounts,
+    campaigns,
+    datasets,
+    guidelines,
+    history,
+    home,
+    imports,
+    jobs,
+    label,
+    learning,
+    leases,
+    members,
+    reports,
+)
 
 campaign: list[URLPattern | URLResolver] = [
     path("", campaigns.overview, name="campaign"),
     path("live/", campaigns.overview_live, name="campaign_live"),
     path("status/", campaigns.set_status, name="campaign_status"),
     path("settings/", campaigns.settings, name="campaign_settings"),
-    path("guideline/", campaigns.guideline, name="guideline"),
+    path("guideline/", guidelines.guideline, name="guideline"),
     path("label/", label.label, name="label"),
+    path("label/tutorial/", label.tutorial, name="label_tutorial"),
+    path("label/tutorial/done/", label.tutorial_done, name="label_tutorial_done"),
+    path("label/preview/", label.preview, name="label_preview"),
+    path("attachments/<str:sha256>/", label.attachment, name="attachment"),
+    path("history/", history.history, name="history"),
+    path("labelings/<int:pk>/", history.labeling, name="labeling"),
+    path("labelings/<int:pk>/withdraw/", history.withdraw, name="labeling_withdraw"),
+    path("messages/read/", home.read_messages, name="messages_read"),
+    path("reports/", reports.reports, name="reports"),
+    path("reports/close/", reports.close_many, name="reports_close"),
+    path("reports/<int:pk>/", reports.settle, name="report_settle"),
+    path("leases/", leases.leases, name="leases"),
+    path("leases/<uuid:assignment_id>/free/", leases.free, name="lease_free"),
     path("members/", members.members, name="members"),
+    path("members/messages/", members.message, name="member_message"),
     path("members/<int:pk>/state/", members.set_state, name="member_state"),
     path("members/<int:pk>/password/", members.renew_password, name="member_password"),
     path("imports/", imports.imports, name="imports"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from annotator.actions.audit import record
-from annotator.models import Campaign, Checkpoint, Generation, Problem, QueueItem, SolutionScore
+from annotator.models import Campaign, Checkpoint, Generation, Problem, QueueItem, Solution, SolutionScore
 from annotator.queries.pool import eligible_solutions
 
 
@@ -23,6 +24,7 @@ class PlannedItem:
     strategy: str
     inclusion_probability: float
     score: float | None = None
+    target_steps: tuple[int, ...] | None = None
 
 
 def plan_stream(campaign: Campaign, arm: QueueItem.Arm, count: int) -> list[PlannedItem]:
@@ -71,17 +73,26 @@ def open_generation(campaign: Campaign, items: Sequence[PlannedItem], *, checkpo
             checkpoint=checkpoint, solution__in=[item.solution_id for item in mixed]
         ).values_list("solution_id", "solution_score")
     )
+    solutions = {
+        solution.pk: solution
+        for solution in Solution.objects.filter(pk__in=[item.solution_id for item in mixed]).only(
+            "problem", "step_count"
+        )
+    }
     QueueItem.objects.bulk_create(
         QueueItem(
             campaign=campaign,
             generation=generation,
             solution_id=item.solution_id,
+            problem_id=solutions[item.solution_id].problem_id,
             arm=item.arm,
             strategy=item.strategy,
             score=item.score,
             solution_score=scores.get(item.solution_id),
             inclusion_probability=item.inclusion_probability,
+            target_steps=_targets(campaign, item, solutions[item.solution_id].step_count),
             rank=rank,
+            place=QueueItem.place_of(generation.number, rank),
             wanted=campaign.labelings_wanted,
         )
         for rank, item in enumerate(mixed)
@@ -90,6 +101,17 @@ def open_generation(campaign: Campaign, items: Sequence[PlannedItem], *, checkpo
         "open generation", campaign=campaign, actor=None, subject=f"generation {generation.number}", items=len(mixed)
     )
     return generation
+
+
+def _targets(campaign: Campaign, item: PlannedItem, step_count: int) -> list[int] | None:
+    """Targeted labeling: the steps that selection marked; else as many as the campaign asks, by seeded draw, so that
+    the audit stream and the random arm stay fair samples of all steps."""
+    if campaign.scope != Campaign.Scope.TARGETED:
+        return None
+    if item.target_steps:
+        return sorted(item.target_steps)
+    drawn = random.Random(f"{campaign.slug}:{item.solution_id}")  # noqa: S311 - a seeded draw, no secret
+    return sorted(drawn.sample(range(step_count), min(campaign.target_steps, step_count)))
 
 
 def _place(generation: Generation, solution_id: int) -> str:

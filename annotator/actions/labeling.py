@@ -1,228 +1,329 @@
-"""What a labeler does to one solution in phase 2. Every act carries a client-made id and may be repeated."""
+"""What a labeler does to one solution: acts, one by one or in batches, and the submit that ends it. Every act and every
+submit carries a client-made id and may be repeated. Acts are only appended; what they amount to is computed by
+`annotator.protocol` and written as ratings when the labeling is submitted, and again when it is corrected."""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
-from uuid import UUID
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
 
 from django.db import transaction
 from django.utils import timezone
 
 from annotator.actions.audit import record
+from annotator.actions.filing import file_reports
+from annotator.actions.frontier import is_coming, want_candidates
+from annotator.actions.outcome import write_outcome
 from annotator.actions.queue import end_assignment, lock_assignment, take_permit_back
 from annotator.errors import Conflict, Invalid
-from annotator.models import Assignment, Completion, Guideline, Labeling, Rating, RatingEvent
+from annotator.models import Assignment, Completion, Labeling, RatingEvent, User
+from annotator.protocol import Act, Item, Said, finish_reason, fold, missing, walk
+from annotator.queries.items import ACT_KINDS, Tree, act_of
 from prm_backend.types import FinishReason
 
+State = Labeling.State
+Kind = RatingEvent.Kind
 REASONED = (FinishReason.GIVE_UP, FinishReason.BAD_PROBLEM)
-
-
-@dataclass(frozen=True, slots=True)
-class RatingAct:
-    """One key press: the rating (-1, 0, 1, or None to take it back) and the unsure mark of one completion."""
-
-    client_id: UUID
-    completion_id: int
-    value: int | None
-    flagged: bool = False
-    active_ms: int = 0
+# A lease is written again when this share of it is used up: not with every key press.
+RENEW_AFTER = 0.25
+MISSING = {
+    "ratings": "Find the first bad step, or rate everything that is asked.",
+    "choice": "Several candidates are good: choose the one that continues.",
+    "own_step": "No candidate is good: write the next step, or give up.",
+    "progress": "Say how far the solution had come.",
+    "critiques": "Rate what is said of the mistake; where nothing fits, say it yourself.",
+    "alternatives": "Rate the alternative steps.",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitAct:
-    """The end of a labeling. Times are in milliseconds, as the browser measured them; they are bounded here."""
+    """The end of a labeling. Times are in milliseconds, as the browser measured them; they are bounded here.
+    `finish_reason` is blank where all targets of a targeted labeling are judged."""
 
     client_id: UUID
-    finish_reason: FinishReason
+    finish_reason: str
     reason: str = ""
     comment: str = ""
+    answer_report: str = ""
     wall_ms: int = 0
     active_ms: int = 0
 
 
+@dataclass
+class Session:
+    """A locked assignment with everything said of it so far, in memory."""
+
+    assignment: Assignment
+    labeling: Labeling | None
+    events: list[RatingEvent]
+    tree: Tree
+    item: Item
+    news: list[RatingEvent] = field(default_factory=list)
+    written: dict[str, Completion] = field(default_factory=dict)
+
+    @property
+    def acts(self) -> list[Act]:
+        return [act_of(event) for event in [*self.events, *self.news] if event.kind in ACT_KINDS]
+
+    @property
+    def active_ms(self) -> int:
+        return sum(event.active_ms for event in [*self.events, *self.news])
+
+
 @transaction.atomic
-def rate_completion(assignment: Assignment, act: RatingAct) -> Labeling:
-    """Store one rating. A step is judged after all before it; a − leaves what follows unrated (design §3.5).
-
-    Raises `Invalid` (unknown completion, impossible value) or `Conflict` (already submitted, a step skipped, a step
-    after the first error); nothing is changed then.
-    """
-    current = lock_assignment(assignment)
-    known = RatingEvent.objects.filter(labeling__assignment=current, client_id=act.client_id)
-    if event := known.select_related("labeling").first():
-        return event.labeling
-    labeling = _open_labeling(current)
-    _apply(labeling, _path(current), [act])
-    if current.state == Assignment.State.ACTIVE:
-        Assignment.objects.filter(pk=current.pk).update(lease_until=timezone.now() + current.campaign.lease)
-    return labeling
-
-
-@transaction.atomic
-def submit_labeling(assignment: Assignment, act: SubmitAct, ratings: Sequence[RatingAct] = ()) -> Labeling:
-    """End a labeling, after applying `ratings` that have not arrived yet. Repeating it under the same client id returns
-    the same labeling. A submit after the lease ran out is kept: it counts if its permit is still free, else it is
-    surplus, outside k and outside training."""
-    current = lock_assignment(assignment)
-    done = Labeling.objects.filter(assignment=current, submit_client_id=act.client_id).first()
-    if done:
-        return done
-    labeling = _open_labeling(current)
-    path = _path(current)
-    _apply(labeling, path, _news(labeling, ratings))
-    _check_finished(labeling, path, act)
+def store_acts(assignment: Assignment, acts: Sequence[Act]) -> Session:
+    """Append acts, all of them or none. Raises `Invalid` or `Conflict` for the first that does not fit."""
+    session = _open(assignment)
     now = timezone.now()
-    _finish(labeling, current, act, now)
-    record(
-        "submit",
-        campaign=current.campaign,
-        actor=current.membership.user,
-        subject=f"labeling {labeling.pk}",
-        finish_reason=act.finish_reason,
-        state=labeling.state,
-    )
-    return labeling
+    said = _hear(session, acts, now)
+    if session.news:
+        labeling = session.labeling or _draft(session.assignment)
+        if labeling.pk is None:
+            labeling.save(force_insert=True)
+        _append(labeling, session.news)
+        session.labeling = labeling
+        want_candidates(session.assignment, session.item, said, session.tree.own)
+    if session.assignment.state == Assignment.State.ACTIVE and _is_used(session.assignment, now):
+        Assignment.objects.filter(pk=assignment.pk).update(lease_until=now + session.assignment.campaign.lease)
+    return session
 
 
-def _open_labeling(assignment: Assignment) -> Labeling:
-    if assignment.state == Assignment.State.RETURNED:
-        raise Conflict("returned", "You gave this solution back.")
-    labeling, _ = Labeling.objects.get_or_create(
-        assignment=assignment,
-        defaults={
-            "campaign": assignment.campaign,
-            "solution_id": assignment.solution_id,
-            "membership": assignment.membership,
-            "started_at": assignment.created_at,
-        },
-    )
-    if labeling.state != Labeling.State.DRAFT:
+@transaction.atomic
+def submit_labeling(assignment: Assignment, submit: SubmitAct, acts: Sequence[Act] = ()) -> Labeling:
+    """End a labeling, after appending acts that have not arrived yet; or correct a submitted one, within the campaign's
+    window. Repeating it under the same client id returns the same labeling. A submit after the lease ran out counts if
+    its permit is still free, else it is kept as surplus, outside k and outside training."""
+    session = _open(assignment)
+    if session.labeling and any(event.client_id == submit.client_id for event in session.events):
+        return session.labeling
+    now = timezone.now()
+    said = _hear(session, acts, now)
+    _check_end(session, said, submit)
+    labeling = session.labeling or _draft(session.assignment)
+    is_correction = labeling.state != State.DRAFT
+    if is_correction and not _says_something_new(session, labeling, submit):
         raise Conflict("already_submitted", "This solution has been submitted.")
+    if not is_correction:
+        _end(session.assignment, labeling, submit, now)
+    _describe(labeling, session, said, submit, now)
+    labeling.save(force_insert=labeling.pk is None)
+    _append(labeling, [*session.news, _submit_event(submit, labeling.active_ms - session.active_ms, now)])
+    write_outcome(labeling, session.item, said, session.tree, again=is_correction)
+    file_reports(labeling, session.item, said)
     return labeling
 
 
-def _news(labeling: Labeling, acts: Sequence[RatingAct]) -> list[RatingAct]:
-    """The acts that have not been stored, once each. One that was followed by a stored act on the same completion is
-    no news either: it was overtaken on its way."""
-    known = set(RatingEvent.objects.filter(labeling=labeling).values_list("client_id", flat=True))
-    news: list[RatingAct] = []
+@transaction.atomic
+def withdraw_labeling(labeling: Labeling, *, actor: User, reason: str) -> None:
+    """A manager takes a submitted labeling out of everything; it is kept, and its permit is free again for somebody
+    else. Raises `Conflict` where there is nothing to withdraw."""
+    assignment = labeling.assignment
+    if assignment is not None:
+        assignment = Assignment.objects.select_for_update(of=("self",)).get(pk=assignment.pk)
+    changed = Labeling.objects.filter(pk=labeling.pk, state__in=[State.SUBMITTED, State.SURPLUS]).update(
+        state=State.WITHDRAWN
+    )
+    if not changed:
+        raise Conflict("not_submitted", "Only a submitted labeling can be withdrawn.")
+    labeling.state = State.WITHDRAWN
+    if assignment is not None and assignment.state == Assignment.State.DONE:
+        end_assignment(assignment, Assignment.State.SKIPPED, now=timezone.now())
+    RatingEvent.objects.create(labeling=labeling, client_id=uuid4(), kind=Kind.WITHDRAW, text=reason)
+    record(
+        "withdraw labeling",
+        campaign=labeling.campaign,
+        actor=actor,
+        subject=f"labeling {labeling.pk}",
+        reason=reason,
+    )
+
+
+# --- Reading ---------------------------------------------------------------------------------------------------------
+
+
+def _open(assignment: Assignment) -> Session:
+    current = lock_assignment(assignment)
+    labeling: Labeling | None = getattr(current, "labeling", None)
+    events = list(labeling.events.all()) if labeling else []
+    tree = Tree(current, events, texts=False)
+    return Session(current, labeling, events, tree, tree.item())
+
+
+def _check_open(session: Session) -> None:
+    labeling, assignment = session.labeling, session.assignment
+    if labeling and labeling.state == State.WITHDRAWN:
+        raise Conflict("withdrawn", "A manager has withdrawn this labeling.")
+    if assignment.state == Assignment.State.SKIPPED:
+        raise Conflict("returned", "You gave this solution back.")
+    if labeling and labeling.state != State.DRAFT:
+        assert labeling.submitted_at is not None
+        if timezone.now() > labeling.submitted_at + assignment.campaign.correction_window:
+            raise Conflict(
+                "too_late_to_correct",
+                f"It was submitted, and could be corrected for {assignment.campaign.correction_hours} hours.",
+            )
+
+
+def _is_used(assignment: Assignment, now: datetime.datetime) -> bool:
+    lease = assignment.campaign.lease
+    return assignment.lease_until - now < lease * (1 - RENEW_AFTER)
+
+
+# --- Appending -------------------------------------------------------------------------------------------------------
+
+
+def _hear(session: Session, acts: Sequence[Act], now: datetime.datetime) -> Said:
+    """Check the acts that are new against what was said before, and keep them as events to be appended. Returns what
+    all acts amount to."""
+    known = {str(event.client_id) for event in session.events}
+    news: list[Act] = []
     for act in acts:
-        if act.client_id in known:
-            news = [earlier for earlier in news if earlier.completion_id != act.completion_id]
-        else:
+        if act.client_id not in known:
             known.add(act.client_id)
             news.append(act)
-    return news
+    if news:
+        _check_open(session)
+    earlier = session.acts
+    said = fold(session.item, earlier + news)
+    allowance = _unspent(session, now)
+    for index, act in enumerate(news):
+        completion = act.completion
+        if act.kind == Kind.WRITE and act.text.strip():
+            completion = _write_step(session, fold(session.item, earlier + news[: index + 1]), act).pk
+        active_ms = min(max(act.active_ms, 0), allowance)
+        allowance -= active_ms
+        session.news.append(_event_of(act, completion, active_ms, now))
+    return said
 
 
-def _path(assignment: Assignment) -> list[Completion]:
-    """The ready solution, step by step: index 0 at each depth."""
-    return list(
-        Completion.objects.filter(solution_id=assignment.solution_id, completion_index=0).order_by("step_index")
+def _event_of(act: Act, completion: int | None, active_ms: int, now: datetime.datetime) -> RatingEvent:
+    return RatingEvent(
+        client_id=UUID(act.client_id),
+        kind=act.kind,
+        completion_id=completion,
+        critique_id=act.critique,
+        value=act.value,
+        flagged=act.flagged,
+        text=act.text,
+        undoes=UUID(act.undoes) if act.undoes else None,
+        active_ms=active_ms,
+        wall_ms=max(act.wall_ms, active_ms),
+        at=now,
     )
 
 
-def _apply(labeling: Labeling, path: Sequence[Completion], acts: Sequence[RatingAct]) -> None:
-    """Replay the acts on the labeling's ratings, then write what differs."""
-    steps = {completion.pk: completion for completion in path}
-    before = {rating.step_index: rating for rating in labeling.ratings.all()}
-    after = dict(before)
-    events = []
-    for act in acts:
-        completion = steps.get(act.completion_id)
-        if completion is None:
-            raise Invalid("unknown_completion", f"Completion {act.completion_id} is not a step of this solution.")
-        if act.value not in (-1, 0, 1, None):
-            raise Invalid("bad_rating", f"A rating is -1, 0, 1 or none, not {act.value!r}.")
-        step = completion.step_index
-        _check_order(after, step, act.value)
-        previous = after.get(step)
-        for later in [index for index in after if index > step and act.value in (-1, None)]:
-            del after[later]
-        if act.value is None:
-            after.pop(step, None)
-        else:
-            after[step] = Rating(
-                pk=before[step].pk if step in before else None,
-                labeling=labeling,
-                completion=completion,
-                step_index=step,
-                value=act.value,
-                flagged=True if act.flagged else None,
-            )
-        events.append(
-            RatingEvent(
-                labeling=labeling,
-                completion=completion,
-                client_id=act.client_id,
-                value=act.value,
-                flagged=act.flagged,
-                previous_value=previous.value if previous else None,
-                active_ms=act.active_ms,
-            )
-        )
+def _append(labeling: Labeling, events: list[RatingEvent]) -> None:
+    for event in events:
+        event.labeling = labeling
     RatingEvent.objects.bulk_create(events)
-    _write(labeling, before, after)
 
 
-def _check_order(ratings: dict[int, Rating], step: int, value: int | None) -> None:
-    if value is None:
-        return
-    missing = next((index for index in range(step) if index not in ratings), None)
-    if missing is not None:
-        raise Conflict("step_skipped", f"Step {missing + 1} comes before step {step + 1} and is not rated yet.")
-    error = next((index for index in range(step) if ratings[index].value == -1), None)
-    if error is not None:
-        raise Conflict("after_first_error", f"Step {error + 1} is rated −: the steps after it stay unrated.")
+def _draft(assignment: Assignment) -> Labeling:
+    return Labeling(
+        assignment=assignment,
+        campaign=assignment.campaign,
+        solution_id=assignment.solution_id,
+        membership=assignment.membership,
+        guideline_id=assignment.membership.guideline_id or assignment.campaign.guideline_id,
+        scope=Labeling.Scope.TARGETED if assignment.item.target_steps else Labeling.Scope.WHOLE,
+        started_at=assignment.created_at,
+    )
 
 
-def _write(labeling: Labeling, before: dict[int, Rating], after: dict[int, Rating]) -> None:
-    gone = [rating.pk for step, rating in before.items() if step not in after]
-    if gone:
-        Rating.objects.filter(pk__in=gone).delete()
-    now = timezone.now()
-    changed = [rating for step, rating in after.items() if rating is not before.get(step)]
-    for rating in changed:
-        rating.updated_at = now
-    Rating.objects.bulk_create([rating for rating in changed if rating.pk is None])
-    existing = [rating for rating in changed if rating.pk is not None]
-    if existing:
-        Rating.objects.bulk_update(existing, ["value", "flagged", "updated_at"])
+def _unspent(session: Session, now: datetime.datetime) -> int:
+    """Milliseconds since the claim that no act has counted as active yet: nobody works longer than the clock runs."""
+    elapsed = int((now - session.assignment.created_at).total_seconds() * 1000)
+    return max(elapsed - sum(event.active_ms for event in session.events), 0)
 
 
-def _check_finished(labeling: Labeling, path: Sequence[Completion], act: SubmitAct) -> None:
+def _write_step(session: Session, said: Said, act: Act) -> Completion:
+    """The labeler's own step as a completion, so that what follows it has a parent."""
+    step = next(step for step, own in said.written.items() if own == act.client_id)
+    stage = walk(session.item, said)[step - 1] if step else None
+    parent = stage.next if stage else None
+    if isinstance(parent, str):
+        parent = next(key for key, own in session.tree.own.items() if own == parent)
+    if is_coming(session.assignment.solution_id, parent):
+        raise Conflict("candidates_coming", "Candidates for this step are on their way.")
+    siblings = Completion.objects.filter(solution=session.assignment.solution_id, parent=parent)
+    last = siblings.order_by("-completion_index").values_list("completion_index", flat=True).first()
+    made = Completion.objects.create(
+        solution_id=session.assignment.solution_id,
+        parent_id=parent,
+        step_index=step,
+        # Index 0 stays free for the model's first candidate.
+        completion_index=1 if last is None else last + 1,
+        text=act.text.strip(),
+        source=Completion.Source.HUMAN,
+    )
+    session.tree.own[made.pk] = act.client_id
+    session.written[act.client_id] = made
+    return made
+
+
+# --- Ending ----------------------------------------------------------------------------------------------------------
+
+
+def _check_end(session: Session, said: Said, submit: SubmitAct) -> None:
     """A labeling ends as what its ratings say, or with a reason in words."""
-    if act.finish_reason in REASONED:
-        if not act.reason.strip():
+    _check_open(session)
+    is_correction = session.labeling is not None and session.labeling.state != State.DRAFT
+    if submit.finish_reason in REASONED:
+        if is_correction and submit.finish_reason == FinishReason.GIVE_UP:
+            raise Conflict("already_submitted", "A submitted labeling can be corrected, not given up.")
+        if not submit.reason.strip():
             raise Invalid("reason_missing", "Say in a few words why.")
         return
-    values = list(labeling.ratings.order_by("step_index").values_list("value", flat=True))
-    found_error = -1 in values
-    if not found_error and len(values) < len(path):
+    open_questions = missing(session.item, said)
+    if open_questions:
+        raise Invalid(f"{open_questions[0]}_missing", MISSING[open_questions[0]])
+    expected = finish_reason(session.item, said)
+    if submit.finish_reason != expected:
         raise Invalid(
-            "ratings_missing", f"Find the first bad step, or rate all {len(path)}: step {len(values) + 1} is next."
+            "wrong_finish_reason",
+            f"These ratings end as {expected or 'blank'}, not as {submit.finish_reason or 'blank'}.",
         )
-    expected = FinishReason.FOUND_ERROR if found_error else FinishReason.SOLUTION
-    if act.finish_reason != expected:
-        raise Invalid("wrong_finish_reason", f"These ratings end as {expected}, not as {act.finish_reason}.")
 
 
-def _finish(labeling: Labeling, assignment: Assignment, act: SubmitAct, now: datetime.datetime) -> None:
+def _says_something_new(session: Session, labeling: Labeling, submit: SubmitAct) -> bool:
+    submitted = [index for index, event in enumerate(session.events) if event.kind == Kind.SUBMIT]
+    acts_since = session.events[submitted[-1] + 1 :] if submitted else []
+    if acts_since or session.news:
+        return True
+    words = (submit.finish_reason, submit.reason.strip(), submit.comment.strip(), submit.answer_report.strip())
+    return words != (labeling.finish_reason, labeling.reason, labeling.comment, labeling.answer_report)
+
+
+def _end(assignment: Assignment, labeling: Labeling, submit: SubmitAct, now: datetime.datetime) -> None:
+    """The assignment's side of a first submit."""
     in_time = assignment.state == Assignment.State.ACTIVE or take_permit_back(assignment.item)
-    labeling.state = Labeling.State.SUBMITTED if in_time else Labeling.State.SURPLUS
-    labeling.finish_reason = act.finish_reason
-    labeling.reason, labeling.comment = act.reason.strip(), act.comment.strip()
-    elapsed = int((now - labeling.started_at).total_seconds() * 1000)
-    labeling.wall_ms = min(max(act.wall_ms, 0) or elapsed, elapsed)
-    labeling.active_ms = min(max(act.active_ms, 0), labeling.wall_ms)
-    labeling.submit_client_id = act.client_id
+    labeling.state = State.SUBMITTED if in_time else State.SURPLUS
     labeling.submitted_at = now
-    labeling.guideline = Guideline.objects.filter(campaign=assignment.campaign).order_by("-version").first()
-    labeling.generation_number = assignment.item.generation.number
+    labeling.generation_number = assignment.item.generation.number if assignment.campaign.phase == 2 else None
     labeling.verifier_score = assignment.item.solution_score
-    labeling.save()
-    gave_up = act.finish_reason == FinishReason.GIVE_UP
     if in_time:
-        end_assignment(assignment, Assignment.State.RETURNED if gave_up else Assignment.State.DONE, now=now)
+        gave_up = submit.finish_reason == FinishReason.GIVE_UP
+        end_assignment(
+            assignment, Assignment.State.SKIPPED if gave_up else Assignment.State.DONE, now=now, gave_up=gave_up
+        )
+
+
+def _describe(labeling: Labeling, session: Session, said: Said, submit: SubmitAct, now: datetime.datetime) -> None:
+    labeling.revision += 1
+    labeling.finish_reason = submit.finish_reason
+    labeling.reason, labeling.comment = submit.reason.strip(), submit.comment.strip()
+    labeling.answer_report = submit.answer_report.strip()
+    labeling.progress, labeling.own_critique = said.progress, said.own_critique
+    elapsed = int((now - labeling.started_at).total_seconds() * 1000)
+    labeling.wall_ms = min(max(submit.wall_ms, 0) or elapsed, elapsed)
+    labeling.active_ms = min(max(submit.active_ms, session.active_ms), labeling.wall_ms)
+
+
+def _submit_event(submit: SubmitAct, active_ms: int, now: datetime.datetime) -> RatingEvent:
+    """`active_ms` is what no act has counted."""
+    return RatingEvent(
+        client_id=submit.client_id, kind=Kind.SUBMIT, text=submit.finish_reason, active_ms=max(active_ms, 0), at=now
+    )

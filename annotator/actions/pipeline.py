@@ -31,6 +31,8 @@ def advance(campaign: Campaign) -> Job | None:
 def next_kind(campaign: Campaign) -> Job.Kind | None:
     if queue_is_exhausted(campaign):
         return Job.Kind.RELEASE
+    if campaign.phase == Campaign.Phase.CHOOSE:
+        return None  # the PRM reads ready solutions
     if campaign.checkpoint is None:
         return Job.Kind.PRETRAIN
     if campaign.checkpoint.pool_scored_at is None:

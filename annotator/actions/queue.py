@@ -1,89 +1,138 @@
 """Claiming, keeping and returning solutions. Each is one short transaction: rows are locked on PostgreSQL, and SQLite's
-IMMEDIATE transactions let one writer in at a time, so no item is ever held by more labelers than it wants."""
+IMMEDIATE transactions let one writer in at a time, so no item is ever held by more labelers than it wants.
+
+A lease that ran out needs nobody to sweep it: the assignment keeps its permit until a claim finds it by index and takes
+the permit over, and until then its labeler may simply go on."""
 
 from __future__ import annotations
 
 import datetime
-from typing import TypeVar
+import time
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Exists, F, Model, OuterRef, QuerySet
+from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Value, When
 from django.utils import timezone
 
 from annotator.actions.audit import record
-from annotator.errors import Conflict
-from annotator.models import Assignment, Labeling, Membership, QueueItem
+from annotator.actions.pool import take_from_pool
+from annotator.dispatch import enqueue
+from annotator.errors import Conflict, Invalid
+from annotator.models import Assignment, Campaign, Job, Membership, QueueItem, User
 
-# How many run-out leases one claim hands on: enough to keep up, few enough to stay short.
-EXPIRED_PER_CLAIM = 5
+State = Assignment.State
+Lane = QueueItem.Lane
 
-M = TypeVar("M", bound=Model)
+# How an assignment may be given back.
+RETURNS = {"release": State.RELEASED, "postpone": State.POSTPONED, "skip": State.SKIPPED}
+REWANT_CHUNK = 1000
 
 
-def claim_next(membership: Membership) -> Assignment | None:
-    """What this person should label now: the solution they already hold, else the next open one of the queue, else
-    None. Repeating the call, in another tab for example, gives the same assignment."""
-    if not (membership.may_label and membership.campaign.is_open_for_labeling):
+def claim_next(membership: Membership, *, ahead: bool = False) -> Assignment | None:
+    """What this person should label now, or (`ahead`) after that: the solution they already hold, a solution that they
+    had and that is still free, a run-out lease of somebody else, the next open one of the pool; else None. Repeating
+    the call, in another tab for example, gives the same assignment."""
+    if not (membership.may_label and membership.campaign.is_open_for_labeling) or has_news(membership):
         return None
     now = timezone.now()
     try:
         with transaction.atomic():
-            return _held(membership, now) or _resumed(membership, now) or _from_pool(membership, now)
+            return _claim(membership, now, ahead=ahead)
     except IntegrityError:
         # Two tabs asked at once and the other one won: its assignment is this person's too.
-        with transaction.atomic():
-            return _held(membership, now)
+        return Assignment.objects.filter(membership=membership, state=State.ACTIVE, ahead=ahead).first()
 
 
-def _held(membership: Membership, now: datetime.datetime) -> Assignment | None:
-    """Waits for a rating of one's own that is just being stored, instead of passing over its locked row."""
-    active = Assignment.objects.filter(membership=membership, state=Assignment.State.ACTIVE)
-    held = active.select_for_update(of=("self",)).first()
-    if held:
-        held.lease_until = now + membership.campaign.lease
-        held.save(update_fields=["lease_until"])
-    return held
+def has_news(membership: Membership) -> bool:
+    """Whether the guideline has changed since this person acknowledged it: they read it before their next solution."""
+    return membership.guideline_id is not None and membership.guideline_id != membership.campaign.guideline_id
 
 
-def _resumed(membership: Membership, now: datetime.datetime) -> Assignment | None:
-    """A run-out lease with ratings in it goes back to its labeler while nobody else has taken the permit."""
-    draft = Labeling.objects.filter(assignment=OuterRef("pk"), state=Labeling.State.DRAFT)
-    expired = Assignment.objects.filter(Exists(draft), membership=membership, state=Assignment.State.EXPIRED)
-    for assignment in _lock(expired.order_by("-created_at"))[:EXPIRED_PER_CLAIM]:
-        if take_permit(assignment.item_id):
-            assignment.state, assignment.lease_until = Assignment.State.ACTIVE, now + membership.campaign.lease
-            assignment.save(update_fields=["state", "lease_until"])
-            return assignment
-    return None
+def _claim(membership: Membership, now: datetime.datetime, *, ahead: bool) -> Assignment | None:
+    near = _mine_and_run_out(membership, now)
+    mine = [assignment for assignment in near if assignment.membership_id == membership.pk]
+    active = {assignment.ahead: assignment for assignment in mine if assignment.state == State.ACTIVE}
+    if held := active.get(ahead) or (None if ahead else active.get(True)):
+        return _keep(held, now, membership.campaign, ahead=ahead)
+    if ahead and not active:
+        ahead = False
+    for assignment in mine:
+        if assignment.state != State.ACTIVE and take_permit(assignment.item_id):
+            return _keep(assignment, now, membership.campaign, ahead=ahead)
+    for assignment in near:
+        if assignment.membership_id != membership.pk:
+            Assignment.objects.filter(pk=assignment.pk).update(state=State.EXPIRED, ended_at=now)
+            return _assign(membership, assignment.item_id, assignment.solution_id, assignment.problem_id, now, ahead)
+    if taken := take_from_pool(membership):
+        place = taken.place if taken.lane == Lane.MAIN else -1
+        return _assign(membership, taken.item_id, taken.solution_id, taken.problem_id, now, ahead, place=place)
+    return _last_resort(membership, now, ahead=ahead)
 
 
-def _from_pool(membership: Membership, now: datetime.datetime) -> Assignment | None:
-    _expire_leases(membership, now)
+def _mine_and_run_out(membership: Membership, now: datetime.datetime) -> list[Assignment]:
+    """My unfinished assignments (the one in hand, the one ahead, what I may resume), then run-out leases of others on
+    solutions that I have not had. Rows that are just being written are not waited for."""
     had = Assignment.objects.filter(membership=membership, solution=OuterRef("solution"))
-    pool = QueueItem.objects.filter(
-        ~Exists(had), campaign=membership.campaign, retired=False, taken__lt=F("wanted")
-    ).order_by("rank", "id")
-    item = _lock(pool).first()
-    if item is None or not take_permit(item.pk):
-        return None
-    return Assignment.objects.create(
-        item=item,
-        solution_id=item.solution_id,
-        membership=membership,
-        campaign=membership.campaign,
-        lease_until=now + membership.campaign.lease,
+    open_item = Q(item__retired=False, item__taken__lt=F("item__wanted"), item__lane__in=[Lane.MAIN, Lane.RETURNED])
+    mine = Q(membership=membership) & (Q(state=State.ACTIVE) | Q(open_item, state__in=[State.RELEASED, State.EXPIRED]))
+    run_out = Q(campaign=membership.campaign_id, state=State.ACTIVE, lease_until__lte=now, item__retired=False)
+    kept_back = [Lane.HELD] if membership.role == Membership.Role.MANAGER else [Lane.HELD, Lane.REVIEW]
+    others = run_out & ~Q(membership=membership) & ~Q(Exists(had)) & ~Q(item__lane__in=kept_back)
+    return list(
+        _lock(
+            Assignment.objects.filter(mine | others)
+            .select_related("labeling")
+            .order_by(
+                Case(When(membership=membership, then=0), default=1),
+                Case(When(state=State.ACTIVE, then=0), default=1),
+                "lease_until",
+            )
+        )[:4]
     )
 
 
-def _expire_leases(membership: Membership, now: datetime.datetime) -> None:
-    expired = _lock(
-        Assignment.objects.filter(
-            campaign=membership.campaign, state=Assignment.State.ACTIVE, lease_until__lte=now
-        ).order_by("lease_until")
-    )[:EXPIRED_PER_CLAIM]
-    # Items are touched in one order everywhere, so that two claims cannot wait for each other.
-    for assignment in sorted(expired, key=lambda assignment: assignment.item_id):
-        end_assignment(assignment, Assignment.State.EXPIRED, now=now)
+def _keep(assignment: Assignment, now: datetime.datetime, campaign: Campaign, *, ahead: bool) -> Assignment:
+    """Hold it (again), with a full lease."""
+    assignment.state, assignment.ahead, assignment.lease_until = State.ACTIVE, ahead, now + campaign.lease
+    assignment.ended_at = None
+    assignment.save(update_fields=["state", "ahead", "lease_until", "ended_at"])
+    return assignment
+
+
+def _assign(
+    membership: Membership,
+    item_id: int,
+    solution_id: int,
+    problem_id: int,
+    now: datetime.datetime,
+    ahead: bool,
+    *,
+    place: int = -1,
+) -> Assignment:
+    assignment = Assignment.objects.create(
+        item_id=item_id,
+        solution_id=solution_id,
+        problem_id=problem_id,
+        membership=membership,
+        campaign=membership.campaign,
+        ahead=ahead,
+        place=place,
+        lease_until=now + membership.campaign.lease,
+    )
+    Assignment.labeling.related.set_cached_value(assignment, None)  # it is new: nobody need ask for its labeling
+    return assignment
+
+
+def _last_resort(membership: Membership, now: datetime.datetime, *, ahead: bool) -> Assignment | None:
+    """Nothing lies ahead of the cursor: look at all that is open, and at what this person had put off."""
+    taken = take_from_pool(membership, anywhere=True)
+    if taken is None:
+        return None
+    before = Assignment.objects.filter(membership=membership, solution=taken.solution_id).first()
+    if before is None:
+        return _assign(membership, taken.item_id, taken.solution_id, taken.problem_id, now, ahead)
+    before.item_id = taken.item_id
+    before.save(update_fields=["item"])
+    return _keep(before, now, membership.campaign, ahead=ahead)
 
 
 def take_permit(item_id: int) -> bool:
@@ -93,7 +142,7 @@ def take_permit(item_id: int) -> bool:
 
 
 def take_permit_back(item: QueueItem) -> bool:
-    """For work that comes after its lease ran out: count it, if nobody else has the place. An item that a new
+    """For work that comes after its permit has gone: count it, if nobody else has the place. An item that a new
     generation has put aside is good for it too, unless the solution is being served again."""
     if take_permit(item.pk):
         return True
@@ -102,43 +151,101 @@ def take_permit_back(item: QueueItem) -> bool:
     return not served_again and aside.update(taken=F("taken") + 1, retired=False) == 1
 
 
-def end_assignment(assignment: Assignment, state: Assignment.State, *, now: datetime.datetime) -> None:
-    """Move an assignment that holds a permit to its end; every end but `DONE` gives the permit back. Call it inside a
-    transaction that has locked the row."""
+def end_assignment(
+    assignment: Assignment, state: Assignment.State, *, now: datetime.datetime, gave_up: bool = False
+) -> None:
+    """Move an assignment that holds a permit to its end. Every end but `DONE` gives the permit back, and the item is
+    served before the others; given up twice, it waits for a reviewer. Call it inside a transaction that has locked the
+    row."""
     Assignment.objects.filter(pk=assignment.pk).update(state=state, ended_at=now)
-    if state != Assignment.State.DONE:
-        QueueItem.objects.filter(pk=assignment.item_id, taken__gt=0).update(taken=F("taken") - 1)
     assignment.state, assignment.ended_at = state, now
-
-
-@transaction.atomic
-def skip_assignment(assignment: Assignment) -> None:
-    """Give the solution to others. What was rated stays as a draft; the person is not offered the solution again."""
-    current = lock_assignment(assignment)
-    if current.state != Assignment.State.ACTIVE:
-        raise Conflict("not_active", "This solution is no longer yours to skip.")
-    end_assignment(current, Assignment.State.RETURNED, now=timezone.now())
-    record("skip", campaign=assignment.campaign, actor=assignment.membership.user, subject=str(assignment.pk))
-
-
-def renew_lease(assignment: Assignment) -> datetime.datetime:
-    """The page is in use: keep the solution. Raises `Conflict` once somebody else may have it."""
-    until = timezone.now() + assignment.campaign.lease
-    kept = Assignment.objects.filter(pk=assignment.pk, state=Assignment.State.ACTIVE).update(lease_until=until)
-    if not kept:
-        raise Conflict("not_active", "This solution is no longer reserved for you.")
-    return until
-
-
-def lock_assignment(assignment: Assignment) -> Assignment:
-    """The row as it is now, locked until the transaction ends."""
-    return (
-        Assignment.objects.select_for_update(of=("self",))
-        .select_related("membership", "campaign", "item")
-        .get(pk=assignment.pk)
+    if state == State.DONE:
+        return
+    QueueItem.objects.filter(pk=assignment.item_id, taken__gt=0).update(
+        taken=F("taken") - 1,
+        give_ups=F("give_ups") + int(gave_up),
+        place=_place_of_returned(),
+        lane=Case(
+            When(lane=Lane.HELD, then=Value(Lane.HELD)),
+            When(give_ups__gte=QueueItem.GIVE_UPS_BEFORE_REVIEW - int(gave_up), then=Value(Lane.REVIEW)),
+            default=Value(Lane.RETURNED),
+        ),
     )
 
 
-def _lock(rows: QuerySet[M]) -> QuerySet[M]:
+def _place_of_returned() -> int:
+    """First come back, first served."""
+    return time.time_ns() // 1000
+
+
+@transaction.atomic
+def return_assignment(assignment: Assignment, how: str) -> None:
+    """Give a solution back without a verdict; what was said stays as a draft. `release`: to everybody, oneself first;
+    `postpone`: to oneself after other work, unless somebody else takes it; `skip`: to others only."""
+    if how not in RETURNS:
+        raise Invalid("unknown_return", f"A solution is given back by {', '.join(RETURNS)}, not by {how}.")
+    current = lock_assignment(assignment)
+    if current.state != State.ACTIVE:
+        raise Conflict("not_active", "This solution is no longer yours to give back.")
+    end_assignment(current, RETURNS[how], now=timezone.now())
+    record(how, campaign=assignment.campaign, actor=assignment.membership.user, subject=str(assignment.pk))
+
+
+def renew_lease(assignment: Assignment) -> datetime.datetime:
+    """The page is in use: keep the solution, and the one fetched ahead. Raises `Conflict` once somebody else may have
+    it."""
+    until = timezone.now() + assignment.campaign.lease
+    held = Assignment.objects.filter(membership=assignment.membership_id, state=State.ACTIVE)
+    if not held.filter(pk=assignment.pk).exists():
+        raise Conflict("not_active", "This solution is no longer reserved for you.")
+    held.update(lease_until=until)
+    return until
+
+
+@transaction.atomic
+def free_lease(assignment: Assignment, *, actor: User) -> None:
+    """A manager takes a solution away from somebody who does not come back. Their draft is kept, and they may go on if
+    nobody else has taken it meanwhile."""
+    current = lock_assignment(assignment)
+    if current.state != State.ACTIVE:
+        raise Conflict("not_active", "Nobody holds this solution any more.")
+    end_assignment(current, State.EXPIRED, now=timezone.now())
+    record("free lease", campaign=current.campaign, actor=actor, subject=str(assignment.pk))
+
+
+def request_rewant(campaign: Campaign, *, actor: User | None) -> Job:
+    """Enqueue the change of the queue to the campaign's present number of labelings wanted (k)."""
+    return enqueue(Job.Kind.REWANT, campaign, actor=actor)
+
+
+def rewant(campaign: Campaign) -> int:
+    """Bring the items of the queue to the campaign's k, chunk by chunk: a larger k opens finished items again, a
+    smaller one closes them; nobody's work is taken away. Returns how many items changed."""
+    changed = 0
+    items = QueueItem.objects.filter(campaign=campaign, retired=False).exclude(wanted=campaign.labelings_wanted)
+    last = 0
+    while chunk := list(items.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:REWANT_CHUNK]):
+        last = chunk[-1]
+        changed += _rewant_chunk(chunk, campaign.labelings_wanted)
+    return changed
+
+
+@transaction.atomic
+def _rewant_chunk(pks: list[int], wanted: int) -> int:
+    rows = QueueItem.objects.filter(pk__in=pks)
+    full = Q(taken=F("wanted"), taken__lt=wanted, lane=Lane.MAIN)
+    rows.filter(full).update(lane=Lane.RETURNED, place=_place_of_returned())
+    more = rows.filter(taken__lte=wanted).update(wanted=wanted)
+    return more + rows.filter(taken__gt=wanted).exclude(wanted=F("taken")).update(wanted=F("taken"))
+
+
+def lock_assignment(assignment: Assignment) -> Assignment:
+    """The row as it is now, locked until the transaction ends, with what the caller has already fetched around it."""
+    current = Assignment.objects.select_for_update(of=("self",)).select_related("labeling").get(pk=assignment.pk)
+    current.membership, current.campaign, current.item = assignment.membership, assignment.campaign, assignment.item
+    return current
+
+
+def _lock(rows: QuerySet[Assignment]) -> QuerySet[Assignment]:
     """Rows that others have locked are not waited for. SQLite has no row locks and needs none: it has one writer."""
     return rows.select_for_update(skip_locked=True, of=("self",)) if connection.features.has_select_for_update else rows

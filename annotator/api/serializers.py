@@ -2,77 +2,195 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 from rest_framework import serializers
 
-from annotator.actions.labeling import RatingAct, SubmitAct
+from annotator.actions.labeling import SubmitAct
+from annotator.actions.queue import RETURNS
+from annotator.protocol import Act
+from annotator.queries.items import ACT_KINDS
 from prm_backend.types import FinishReason
 
 # A day: no honest figure of one step or item is larger.
 MOST_MS = 24 * 3600 * 1000
+MOST_TEXT = 20_000
+MOST_ACTS = 5000
 
 
-class RatingInput(serializers.Serializer[Any]):
+class ActInput(serializers.Serializer[Any]):
+    """One act of a labeler. Which of the optional fields it needs depends on its kind."""
+
     client_id = serializers.UUIDField(help_text="Made by the client; the same id is stored once.")
-    value = serializers.ChoiceField(choices=[-1, 0, 1], allow_null=True, help_text="null takes the rating back.")
-    flagged = serializers.BooleanField(default=False, help_text="Unsure.")
+    kind = serializers.ChoiceField(choices=[kind.value for kind in ACT_KINDS])
+    completion = serializers.IntegerField(required=False, min_value=1, help_text="rate, choose")
+    critique = serializers.IntegerField(required=False, min_value=1, help_text="critique")
+    value = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        min_value=-1,
+        max_value=3,
+        help_text="rate, critique: -1, 0, 1; progress: 0 to 3; null takes it back",
+    )
+    flagged = serializers.BooleanField(default=False, help_text="rate: unsure")
+    text = serializers.CharField(
+        default="", allow_blank=True, max_length=MOST_TEXT, trim_whitespace=False, help_text="write, own_critique"
+    )
+    undoes = serializers.UUIDField(required=False, help_text="undo: the last act that has not been taken back")
     active_ms = serializers.IntegerField(default=0, min_value=0, max_value=MOST_MS)
+    wall_ms = serializers.IntegerField(default=0, min_value=0, max_value=MOST_MS)
+
+    NEEDS = MappingProxyType(
+        {
+            "rate": ("completion", "value"),
+            "choose": ("completion",),
+            "write": ("text",),
+            "progress": ("value",),
+            "critique": ("critique", "value"),
+            "own_critique": ("text",),
+            "undo": ("undoes",),
+        }
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        lacking = [name for name in self.NEEDS[attrs["kind"]] if name not in attrs]
+        if lacking:
+            raise serializers.ValidationError(dict.fromkeys(lacking, "This act needs it."))
+        if "\0" in attrs["text"]:
+            raise serializers.ValidationError({"text": "It holds a NUL character."})
+        return attrs
 
 
-class CompletionRatingInput(RatingInput):
-    completion = serializers.IntegerField(min_value=1)
+class ActsInput(serializers.Serializer[Any]):
+    acts = ActInput(many=True, allow_empty=False, max_length=MOST_ACTS)
 
 
 class SubmitInput(serializers.Serializer[Any]):
     client_id = serializers.UUIDField()
-    finish_reason = serializers.ChoiceField(choices=[reason.value for reason in FinishReason])
+    finish_reason = serializers.ChoiceField(choices=[reason.value for reason in FinishReason] + [""])
     reason = serializers.CharField(default="", allow_blank=True, max_length=2000)
     comment = serializers.CharField(default="", allow_blank=True, max_length=5000)
+    answer_report = serializers.CharField(default="", allow_blank=True, max_length=2000)
     wall_ms = serializers.IntegerField(default=0, min_value=0)
     active_ms = serializers.IntegerField(default=0, min_value=0)
-    ratings = CompletionRatingInput(many=True, default=list)
+    acts = ActInput(many=True, default=list, max_length=MOST_ACTS)
 
 
-def rating_act(data: dict[str, Any], completion_id: int) -> RatingAct:
-    return RatingAct(
-        client_id=data["client_id"],
-        completion_id=completion_id,
-        value=data["value"],
+class NextInput(serializers.Serializer[Any]):
+    ahead = serializers.BooleanField(default=False, help_text="The one after the current.")
+
+
+class ReturnInput(serializers.Serializer[Any]):
+    how = serializers.ChoiceField(
+        choices=list(RETURNS),
+        help_text="release: to all, to me first; postpone: to me after other work; skip: to others only",
+    )
+
+
+class AcknowledgeInput(serializers.Serializer[Any]):
+    version = serializers.IntegerField(min_value=1)
+
+
+class KeysInput(serializers.Serializer[Any]):
+    keys = serializers.DictField(
+        child=serializers.ListField(child=serializers.CharField(max_length=20), max_length=4, allow_empty=False),
+        help_text="Act to its keys; acts that are left out have the usual ones.",
+    )
+
+
+def act(data: dict[str, Any]) -> Act:
+    return Act(
+        client_id=str(data["client_id"]),
+        kind=data["kind"],
+        completion=data.get("completion"),
+        critique=data.get("critique"),
+        value=data.get("value"),
         flagged=data["flagged"],
+        text=data["text"],
+        undoes=str(data["undoes"]) if "undoes" in data else None,
         active_ms=data["active_ms"],
+        wall_ms=data["wall_ms"],
     )
 
 
 def submit_act(data: dict[str, Any]) -> SubmitAct:
-    return SubmitAct(
-        client_id=data["client_id"],
-        finish_reason=FinishReason(data["finish_reason"]),
-        reason=data["reason"],
-        comment=data["comment"],
-        wall_ms=data["wall_ms"],
-        active_ms=data["active_ms"],
-    )
+    return SubmitAct(**{name: value for name, value in data.items() if name != "acts"})
 
 
-class StepOutput(serializers.Serializer[Any]):
-    completion = serializers.IntegerField()
-    text = serializers.CharField()
-    value = serializers.IntegerField(allow_null=True)
-    flagged = serializers.BooleanField()
+class ProtocolOutput(serializers.Serializer[Any]):
+    phase = serializers.IntegerField()
+    scope = serializers.CharField()
+    always_grid = serializers.BooleanField()
+    continue_by = serializers.CharField()
+    candidates = serializers.IntegerField()
+    progress = serializers.CharField()
+    critiques = serializers.CharField()
+    alternatives = serializers.CharField()
+
+
+class AttachmentOutput(serializers.Serializer[Any]):
+    url = serializers.CharField()
+    name = serializers.CharField()
 
 
 class ProblemOutput(serializers.Serializer[Any]):
     text = serializers.CharField()
     reference_answer = serializers.CharField(allow_null=True)
+    answer_differs = serializers.BooleanField(allow_null=True)
+    attachments = AttachmentOutput(many=True)
+
+
+class CompletionOutput(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    parent = serializers.JSONField(allow_null=True, help_text="A completion, or the client id of a step you wrote.")
+    step = serializers.IntegerField()
+    index = serializers.IntegerField()
+    text = serializers.CharField()
+    own = serializers.BooleanField(help_text="A step that you wrote.")
+    draw = serializers.FloatField()
+
+
+class CritiqueOutput(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    completion = serializers.IntegerField()
+    text = serializers.CharField()
+
+
+class WaitingOutput(serializers.Serializer[Any]):
+    parent = serializers.JSONField(allow_null=True)
+    kind = serializers.CharField()
+    state = serializers.CharField(help_text="coming or failed")
+    message = serializers.CharField()
 
 
 class ItemOutput(serializers.Serializer[Any]):
     assignment = serializers.UUIDField()
+    state = serializers.CharField()
+    ahead = serializers.BooleanField()
+    revision = serializers.IntegerField(help_text="Submits so far.")
     lease_until = serializers.DateTimeField()
+    protocol = ProtocolOutput()
     problem = ProblemOutput()
-    steps = StepOutput(many=True)
+    completions = CompletionOutput(many=True)
+    targets = serializers.ListField(child=serializers.IntegerField(), allow_null=True)
+    critiques = CritiqueOutput(many=True)
+    waiting = WaitingOutput(many=True)
+    acts = serializers.ListField(child=serializers.DictField(), help_text="What you have said so far, oldest first.")
     active_ms = serializers.IntegerField()
+    wall_ms = serializers.IntegerField()
+
+
+class StoredOutput(serializers.Serializer[Any]):
+    state = serializers.CharField()
+    written = serializers.DictField(
+        child=serializers.IntegerField(), help_text="The completions of the steps you wrote."
+    )
+    waiting = WaitingOutput(many=True)
+
+
+class FiguresOutput(serializers.Serializer[Any]):
+    figures = serializers.DictField()
 
 
 class EmptyOutput(serializers.Serializer[Any]):
@@ -89,6 +207,7 @@ class NextOutput(serializers.Serializer[Any]):
 class LabelingOutput(serializers.Serializer[Any]):
     state = serializers.CharField()
     finish_reason = serializers.CharField(allow_blank=True)
+    revision = serializers.IntegerField()
 
 
 class LeaseOutput(serializers.Serializer[Any]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, cast
 from uuid import UUID
 
@@ -17,12 +18,17 @@ from rest_framework.views import APIView
 
 from annotator import access
 from annotator.actions import datasets
-from annotator.actions.labeling import rate_completion, submit_labeling
-from annotator.actions.queue import claim_next, renew_lease, skip_assignment
+from annotator.actions.campaigns import acknowledge_guideline
+from annotator.actions.frontier import retry_candidates
+from annotator.actions.labeling import store_acts, submit_labeling
+from annotator.actions.preferences import set_keys
+from annotator.actions.queue import claim_next, renew_lease, return_assignment
 from annotator.api import serializers as shapes
 from annotator.errors import Forbidden
-from annotator.models import DatasetVersion, Labeling, Membership, User
-from annotator.queries.queue import item_payload, why_empty
+from annotator.models import Assignment, DatasetVersion, Labeling, Membership, User
+from annotator.queries.figures import labeler_figures
+from annotator.queries.items import item_payload, waiting
+from annotator.queries.queue import why_empty
 from annotator.queries.totals import campaign_totals
 
 REFUSED = {400: shapes.ErrorOutput, 404: shapes.ErrorOutput, 409: shapes.ErrorOutput}
@@ -74,46 +80,71 @@ class CampaignListView(APIView):
 class NextView(APIView):
     @extend_schema(
         summary="Claim the next solution",
-        description="Gives the solution that you hold, else the next open one; `empty` says why there is none.",
-        request=None,
+        description="Gives the solution that you hold, else the next open one; `empty` says why there is none. With "
+        "`ahead` the one after that, so that it is there when you need it.",
+        request=shapes.NextInput,
         responses={200: shapes.NextOutput, 404: shapes.ErrorOutput},
     )
     def post(self, request: Request, slug: str) -> Response:
         membership = access.access_campaign_to_label(_user(request), slug)
-        assignment = claim_next(membership)
+        assignment = claim_next(membership, ahead=_checked(shapes.NextInput(data=request.data))["ahead"])
         if assignment is None:
             return Response({"item": None, "empty": why_empty(membership).as_dict()})
-        return Response({"item": item_payload(assignment), "empty": None})
+        return Response({"item": _item(assignment), "empty": None})
 
 
-class RatingView(APIView):
+class AssignmentView(APIView):
     @extend_schema(
-        summary="Rate one step", request=shapes.RatingInput, responses={200: shapes.LabelingOutput, **REFUSED}
+        summary="One of my solutions",
+        description="As it is now: with what I have said of it, and the candidates that have come.",
+        responses={200: shapes.ItemOutput, 404: shapes.ErrorOutput},
     )
-    def put(self, request: Request, assignment: UUID, completion: int) -> Response:
+    def get(self, request: Request, assignment: UUID) -> Response:
+        return Response(_item(access.access_assignment(_user(request), assignment)))
+
+
+class ActsView(APIView):
+    @extend_schema(
+        summary="Say something",
+        description="Acts in their order: all are stored, or none. Repeating one under its client id is harmless.",
+        request=shapes.ActsInput,
+        responses={200: shapes.StoredOutput, **REFUSED},
+    )
+    def post(self, request: Request, assignment: UUID) -> Response:
         found = access.access_assignment(_user(request), assignment)
-        data = _checked(shapes.RatingInput(data=request.data))
-        return _labeling(rate_completion(found, shapes.rating_act(data, completion)))
+        acts = _checked(shapes.ActsInput(data=request.data))["acts"]
+        session = store_acts(found, [shapes.act(row) for row in acts])
+        return Response(
+            {
+                "state": session.labeling.state if session.labeling else "",
+                "written": {own: row.pk for own, row in session.written.items()},
+                "waiting": waiting(session.assignment, session.tree),
+            }
+        )
 
 
 class SubmitView(APIView):
     @extend_schema(
         summary="End a labeling",
-        description="`ratings` may carry all ratings at once. Repeating a submit under its client id is harmless.",
+        description="`acts` may carry all acts at once. Repeating a submit under its client id is harmless; another "
+        "submit of the same solution, within the campaign's window, is a correction.",
         request=shapes.SubmitInput,
         responses={200: shapes.LabelingOutput, **REFUSED},
     )
     def post(self, request: Request, assignment: UUID) -> Response:
         found = access.access_assignment(_user(request), assignment)
         data = _checked(shapes.SubmitInput(data=request.data))
-        ratings = [shapes.rating_act(row, row["completion"]) for row in data["ratings"]]
-        return _labeling(submit_labeling(found, shapes.submit_act(data), ratings))
+        labeling = submit_labeling(found, shapes.submit_act(data), [shapes.act(row) for row in data["acts"]])
+        return Response(
+            {"state": labeling.state, "finish_reason": labeling.finish_reason, "revision": labeling.revision}
+        )
 
 
-class SkipView(APIView):
-    @extend_schema(summary="Give the solution to others", request=None, responses={204: None, **REFUSED})
+class ReturnView(APIView):
+    @extend_schema(summary="Give the solution back", request=shapes.ReturnInput, responses={204: None, **REFUSED})
     def post(self, request: Request, assignment: UUID) -> Response:
-        skip_assignment(access.access_assignment(_user(request), assignment))
+        found = access.access_assignment(_user(request), assignment)
+        return_assignment(found, _checked(shapes.ReturnInput(data=request.data))["how"])
         return Response(status=204)
 
 
@@ -122,6 +153,49 @@ class LeaseView(APIView):
     def post(self, request: Request, assignment: UUID) -> Response:
         until = renew_lease(access.access_assignment(_user(request), assignment))
         return Response({"lease_until": until})
+
+
+class CandidatesView(APIView):
+    @extend_schema(
+        summary="Ask the model again",
+        request=None,
+        responses={202: None, **REFUSED},
+        description="For candidates that could not be fetched.",
+    )
+    def post(self, request: Request, assignment: UUID) -> Response:
+        retry_candidates(access.access_assignment(_user(request), assignment))
+        return Response(status=202)
+
+
+class GuidelineView(APIView):
+    @extend_schema(
+        summary="Acknowledge the guideline",
+        description="A changed guideline is acknowledged before the next solution.",
+        request=shapes.AcknowledgeInput,
+        responses={204: None, **REFUSED},
+    )
+    def post(self, request: Request, slug: str) -> Response:
+        membership = access.access_campaign_to_label(_user(request), slug)
+        acknowledge_guideline(membership, _checked(shapes.AcknowledgeInput(data=request.data))["version"])
+        return Response(status=204)
+
+
+class FiguresView(APIView):
+    @extend_schema(
+        summary="My own figures",
+        responses={200: shapes.FiguresOutput, 404: shapes.ErrorOutput},
+        description="The same figures that the campaign's managers see.",
+    )
+    def get(self, request: Request, slug: str) -> Response:
+        membership = access.access_membership(_user(request), slug)
+        return Response({"figures": asdict(labeler_figures(membership))})
+
+
+class KeysView(APIView):
+    @extend_schema(summary="My keys of the labeling page", request=shapes.KeysInput, responses={204: None, **REFUSED})
+    def put(self, request: Request) -> Response:
+        set_keys(_user(request), _checked(shapes.KeysInput(data=request.data))["keys"])
+        return Response(status=204)
 
 
 class ProgressView(APIView):
@@ -147,7 +221,7 @@ class DatasetListView(APIView):
 class DatasetRecordsView(APIView):
     @extend_schema(
         summary="Download a version",
-        parameters=[OpenApiParameter("as", OpenApiTypes.STR, enum=["prm800k", "trl"], default="prm800k")],
+        parameters=[OpenApiParameter("as", OpenApiTypes.STR, enum=["prm800k", "trl", "companion"], default="prm800k")],
         responses={(200, "application/jsonl"): OpenApiTypes.STR, 400: shapes.ErrorOutput, 404: shapes.ErrorOutput},
     )
     def get(self, request: Request, slug: str, number: int) -> StreamingHttpResponse:
@@ -156,5 +230,6 @@ class DatasetRecordsView(APIView):
         return StreamingHttpResponse(lines, content_type="application/jsonl")
 
 
-def _labeling(labeling: Labeling) -> Response:
-    return Response({"state": labeling.state, "finish_reason": labeling.finish_reason})
+def _item(assignment: Assignment) -> dict[str, Any]:
+    labeling: Labeling | None = getattr(assignment, "labeling", None)
+    return item_payload(assignment, labeling)

@@ -35,6 +35,23 @@ class Campaign(models.Model):
         NOT_WORSE = "not_worse", "promote what is shown not to be worse"
         UNLESS_WORSE = "unless_worse", "promote unless it is shown to be worse"
 
+    class Scope(models.TextChoices):
+        WHOLE = "whole", "the whole solution, to its first error"
+        TARGETED = "targeted", "only the steps that selection marked"
+
+    class ContinueBy(models.TextChoices):
+        LABELER = "labeler", "the labeler chooses"
+        DRAW = "draw", "a seeded draw"
+
+    class CandidateSource(models.TextChoices):
+        IMPORTED = "imported", "what was imported"
+        ENDPOINT = "endpoint", "a model behind the operator's endpoint"
+
+    class FollowUp(models.TextChoices):
+        OFF = "off", "off"
+        OPTIONAL = "optional", "may be skipped"
+        REQUIRED = "required", "must be answered"
+
     slug = models.SlugField(unique=True)
     name = models.CharField(max_length=200)
     domain = models.CharField(max_length=100, blank=True, help_text="For example: competition mathematics.")
@@ -51,6 +68,48 @@ class Campaign(models.Model):
         help_text="How long a solution stays with a labeler who does nothing.",
     )
     show_reference_answer = models.BooleanField(default=True)
+
+    scope = models.CharField(max_length=16, choices=Scope, default=Scope.WHOLE)
+    target_steps = models.PositiveSmallIntegerField(
+        default=2,
+        validators=[MinValueValidator(1), MaxValueValidator(20)],
+        help_text="Steps asked of each solution in targeted labeling.",
+    )
+    progress = models.CharField(
+        max_length=16, choices=FollowUp, default=FollowUp.OFF, help_text="After the first −: how far it had come."
+    )
+    critiques = models.CharField(
+        max_length=16, choices=FollowUp, default=FollowUp.OFF, help_text="After the first −: what went wrong."
+    )
+    alternatives = models.CharField(
+        max_length=16, choices=FollowUp, default=FollowUp.OPTIONAL, help_text="After the first −: other next steps."
+    )
+    always_grid = models.BooleanField(default=False, help_text="Phase 1: show all candidates at once.")
+    continue_by = models.CharField(
+        max_length=16,
+        choices=ContinueBy,
+        default=ContinueBy.LABELER,
+        help_text="Phase 1: which of several + candidates goes on.",
+    )
+    candidates_shown = models.PositiveSmallIntegerField(
+        default=7, validators=[MinValueValidator(1), MaxValueValidator(20)], help_text="Phase 1: at most, at one step."
+    )
+    candidate_source = models.CharField(max_length=16, choices=CandidateSource, default=CandidateSource.IMPORTED)
+    candidate_model = models.CharField(
+        max_length=200, blank=True, help_text="The model's name at the operator's endpoint."
+    )
+    spread_problems = models.BooleanField(
+        default=True, help_text="Give one problem's solutions to different labelers where there is a choice."
+    )
+    idle_minutes = models.PositiveSmallIntegerField(
+        default=10,
+        validators=[MinValueValidator(1), MaxValueValidator(120)],
+        help_text="How long reading without a key counts as work before the page asks.",
+    )
+    correction_hours = models.PositiveSmallIntegerField(
+        default=24, help_text="How long a labeler may correct a submitted labeling."
+    )
+    show_pace = models.BooleanField(default=False, help_text="Show labelers their pace on the labeling page.")
 
     generation_size = models.PositiveIntegerField(
         default=200,
@@ -77,6 +136,9 @@ class Campaign(models.Model):
     checkpoint = models.ForeignKey(
         "Checkpoint", models.PROTECT, null=True, blank=True, related_name="+", help_text="The checkpoint in service."
     )
+    guideline = models.ForeignKey(
+        "Guideline", models.PROTECT, null=True, blank=True, related_name="+", help_text="The version in force."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
@@ -87,16 +149,26 @@ class Campaign(models.Model):
         return datetime.timedelta(minutes=self.lease_minutes)
 
     @property
+    def correction_window(self) -> datetime.timedelta:
+        return datetime.timedelta(hours=self.correction_hours)
+
+    @property
     def is_open_for_labeling(self) -> bool:
         return self.status == self.Status.ACTIVE
 
 
 class Guideline(models.Model):
-    """One version of what labelers are told, in Markdown. Never edited: a change is a new version."""
+    """One version of what labelers are told: Markdown, and the words for the three ratings. Never edited: a change is a
+    new version."""
 
     campaign = models.ForeignKey(Campaign, models.CASCADE, related_name="guidelines")
     version = models.PositiveIntegerField()
     text = models.TextField()
+    words = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text='{"1": {"word", "meaning", "example"}, "0": …, "-1": …}; what lacks is usual.',
+    )
     author = models.ForeignKey("User", models.PROTECT, null=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -15,6 +15,7 @@ class Job(models.Model):
         RETRAIN = "retrain", "retrain and evaluate"
         RELEASE = "release", "release the next generation"
         DATASET = "dataset", "write a dataset version"
+        REWANT = "rewant", "change the labelings wanted"
 
     class State(models.TextChoices):
         QUEUED = "queued"

@@ -1,92 +1,9 @@
 from __future__ import annotations
 
-import uuid
-
 from django.db import models
 from django.utils import timezone
 
 from prm_backend.types import FinishReason
-
-
-class QueueItem(models.Model):
-    """One solution released in one generation, with why, and the two counters that the queue reads."""
-
-    class Arm(models.TextChoices):
-        AUDIT = "audit"
-        RANDOM = "random"
-        ACTIVE = "active"
-
-    campaign = models.ForeignKey("Campaign", models.CASCADE, related_name="queue_items")
-    generation = models.ForeignKey("Generation", models.CASCADE, related_name="queue_items")
-    solution = models.ForeignKey("Solution", models.PROTECT, related_name="queue_items")
-    arm = models.CharField(max_length=16, choices=Arm)
-    strategy = models.CharField(max_length=40)
-    score = models.FloatField(null=True, help_text="What the strategy ranked by.")
-    solution_score = models.FloatField(null=True, help_text="The checkpoint's solution score at release.")
-    inclusion_probability = models.FloatField()
-    rank = models.PositiveIntegerField()
-    wanted = models.PositiveSmallIntegerField(help_text="Labelings wanted (k).")
-    taken = models.PositiveSmallIntegerField(default=0, help_text="Labelers who hold or have finished it.")
-    retired = models.BooleanField(default=False, help_text="Left over when its generation closed.")
-
-    class Meta:
-        constraints = [
-            models.CheckConstraint(condition=models.Q(taken__lte=models.F("wanted")), name="never_over_assigned"),
-            models.UniqueConstraint(
-                fields=["solution"], condition=models.Q(retired=False), name="one_live_queue_item_per_solution"
-            ),
-        ]
-        indexes = [
-            models.Index(
-                fields=["campaign", "rank", "id"],
-                condition=models.Q(retired=False, taken__lt=models.F("wanted")),
-                name="queue_open_by_rank",
-            ),
-            models.Index(fields=["generation", "rank"], name="queue_of_generation"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.arm} item {self.pk}"
-
-
-class Assignment(models.Model):
-    """A queue item leased to one person until a time. It holds a permit (`QueueItem.taken`) while active or done; a
-    skip or a give-up returns it, and an expired lease passes it on at somebody's next claim."""
-
-    class State(models.TextChoices):
-        ACTIVE = "active"
-        DONE = "done"
-        RETURNED = "returned"
-        EXPIRED = "expired"
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    item = models.ForeignKey(QueueItem, models.PROTECT, related_name="assignments")
-    solution = models.ForeignKey("Solution", models.PROTECT, related_name="assignments")
-    membership = models.ForeignKey("Membership", models.PROTECT, related_name="assignments")
-    campaign = models.ForeignKey("Campaign", models.CASCADE, related_name="assignments")
-    state = models.CharField(max_length=16, choices=State, default=State.ACTIVE)
-    lease_until = models.DateTimeField()
-    created_at = models.DateTimeField(auto_now_add=True)
-    ended_at = models.DateTimeField(null=True)
-
-    class Meta:
-        constraints = [
-            # A second tab finds the same assignment instead of taking another solution.
-            models.UniqueConstraint(
-                fields=["membership"], condition=models.Q(state="active"), name="one_active_assignment_per_person"
-            ),
-            models.UniqueConstraint(fields=["membership", "solution"], name="one_assignment_per_person_and_solution"),
-        ]
-        indexes = [
-            models.Index(fields=["campaign", "lease_until"], condition=models.Q(state="active"), name="leases_by_end")
-        ]
-
-    def __str__(self) -> str:
-        return f"assignment {self.pk}"
-
-    @property
-    def is_expired(self) -> bool:
-        return self.lease_until <= timezone.now()
 
 
 class Labeling(models.Model):
@@ -95,21 +12,30 @@ class Labeling(models.Model):
     class State(models.TextChoices):
         DRAFT = "draft"
         SUBMITTED = "submitted"
-        SURPLUS = "surplus"
+        SURPLUS = "surplus", "came after its permit had gone to somebody else: outside k and training"
         WITHDRAWN = "withdrawn"
+
+    class Scope(models.TextChoices):
+        WHOLE = "whole"
+        TARGETED = "targeted"
 
     REASON_CHOICES = [(reason.value, reason.value) for reason in FinishReason]
 
     campaign = models.ForeignKey("Campaign", models.CASCADE, related_name="labelings")
     solution = models.ForeignKey("Solution", models.PROTECT, related_name="labelings")
-    assignment = models.OneToOneField(Assignment, models.PROTECT, null=True, related_name="labeling")
+    assignment = models.OneToOneField("Assignment", models.PROTECT, null=True, related_name="labeling")
     membership = models.ForeignKey("Membership", models.PROTECT, null=True, related_name="labelings")
     import_run = models.ForeignKey("ImportRun", models.CASCADE, null=True, related_name="labelings")
     guideline = models.ForeignKey("Guideline", models.PROTECT, null=True, related_name="+")
     state = models.CharField(max_length=16, choices=State, default=State.DRAFT)
+    scope = models.CharField(max_length=16, choices=Scope, default=Scope.WHOLE)
+    revision = models.PositiveSmallIntegerField(default=0, help_text="Submits so far: 1, and 1 for each correction.")
     finish_reason = models.CharField(max_length=16, choices=REASON_CHOICES, blank=True)
     reason = models.TextField(blank=True, help_text="Why given up, or what is wrong with the problem.")
     comment = models.TextField(blank=True)
+    answer_report = models.TextField(blank=True, help_text="Why the reference answer seems wrong.")
+    progress = models.PositiveSmallIntegerField(null=True, help_text="How far it had come, 0 to 3.")
+    own_critique = models.TextField(blank=True)
     wall_ms = models.PositiveBigIntegerField(default=0)
     active_ms = models.PositiveBigIntegerField(default=0)
     submit_client_id = models.UUIDField(null=True, help_text="The submit that ended it; the same one may come again.")
@@ -186,21 +112,51 @@ class Rating(models.Model):
         return f"rating {self.value} of step {self.step_index}"
 
 
+class CritiqueRating(models.Model):
+    """What a labeling says of one offered critique."""
+
+    labeling = models.ForeignKey(Labeling, models.CASCADE, related_name="critique_ratings")
+    critique = models.ForeignKey("Critique", models.PROTECT, related_name="ratings")
+    value = models.SmallIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["labeling", "critique"], name="one_rating_per_critique")]
+
+    def __str__(self) -> str:
+        return f"critique rating {self.value}"
+
+
 class RatingEvent(models.Model):
-    """Append-only: what a labeler changed, when, under which client-made id. A repeated id changes nothing."""
+    """Append-only: one act of a labeler under its client-made id; a repeated id changes nothing. A labeling's state is
+    the fold of its events (`annotator.protocol`), so they are the source of undo, history, time and audit."""
+
+    class Kind(models.TextChoices):
+        RATE = "rate"
+        CHOOSE = "choose"
+        WRITE = "write"
+        PROGRESS = "progress"
+        CRITIQUE = "critique"
+        OWN_CRITIQUE = "own_critique"
+        UNDO = "undo"
+        SUBMIT = "submit"
+        WITHDRAW = "withdraw"
 
     labeling = models.ForeignKey(Labeling, models.CASCADE, related_name="events")
-    completion = models.ForeignKey("Completion", models.PROTECT, related_name="+")
     client_id = models.UUIDField()
+    kind = models.CharField(max_length=16, choices=Kind)
+    completion = models.ForeignKey("Completion", models.PROTECT, null=True, related_name="+")
+    critique = models.ForeignKey("Critique", models.PROTECT, null=True, related_name="+")
     value = models.SmallIntegerField(null=True)
-    flagged = models.BooleanField(null=True)
-    previous_value = models.SmallIntegerField(null=True)
+    flagged = models.BooleanField(default=False)
+    text = models.TextField(blank=True)
+    undoes = models.UUIDField(null=True)
     active_ms = models.PositiveIntegerField(default=0)
-    at = models.DateTimeField(auto_now_add=True)
+    wall_ms = models.PositiveIntegerField(default=0)
+    at = models.DateTimeField(default=timezone.now)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["labeling", "client_id"], name="rating_event_happens_once")]
         ordering = ["id"]
 
     def __str__(self) -> str:
-        return f"event {self.client_id}"
+        return f"{self.kind} {self.client_id}"

@@ -11,6 +11,7 @@ class User(AbstractUser):
     must_change_password = models.BooleanField(
         default=False, help_text="Set with a one-time password: every page asks for a new password first."
     )
+    keys = models.JSONField(default=dict, blank=True, help_text="Keys of the labeling page that are not the usual.")
 
 
 class Membership(models.Model):
@@ -31,6 +32,16 @@ class Membership(models.Model):
     role = models.CharField(max_length=16, choices=Role)
     state = models.CharField(max_length=16, choices=State, default=State.ACTIVE)
     pause_reason = models.CharField(max_length=200, blank=True)
+    guideline = models.ForeignKey(
+        "Guideline",
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text="The version last acknowledged.",
+    )
+    tutorial_done_at = models.DateTimeField(null=True, blank=True)
+    messages_read_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

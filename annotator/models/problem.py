@@ -66,12 +66,38 @@ class Problem(models.Model):
     reference_answer = models.TextField(null=True)
     reference_solution = models.TextField(null=True)
     split = models.CharField(max_length=16, choices=SplitName)
+    corrected_answer = models.TextField(
+        null=True, help_text="A manager's correction of the reference answer; the imported one is kept."
+    )
+    is_held = models.BooleanField(default=False, help_text="Reported as bad: not served until a manager has looked.")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["campaign", "digest"], name="one_problem_per_digest")]
 
     def __str__(self) -> str:
         return self.text[:80]
+
+    @property
+    def answer(self) -> str | None:
+        """The reference answer as it is believed now."""
+        return self.reference_answer if self.corrected_answer is None else self.corrected_answer
+
+
+class Attachment(models.Model):
+    """An image of a problem, stored by content."""
+
+    problem = models.ForeignKey(Problem, models.CASCADE, related_name="attachments")
+    position = models.PositiveSmallIntegerField()
+    name = models.CharField(max_length=200)
+    content_type = models.CharField(max_length=40)
+    sha256 = models.CharField(max_length=64)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["problem", "position"], name="one_attachment_per_position")]
+        ordering = ["position"]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Solution(models.Model):
@@ -138,6 +164,31 @@ class Completion(models.Model):
             ),
         ]
         indexes = [models.Index(fields=["solution", "step_index", "completion_index"], name="completion_reading_order")]
+
+    def __str__(self) -> str:
+        return self.text[:80]
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the step gives the final answer, as PRM800K writes it."""
+        return ends_with_answer(self.text)
+
+
+def ends_with_answer(text: str) -> bool:
+    return any(line.strip() == "# Answer" for line in text.splitlines())
+
+
+class Critique(models.Model):
+    """What somebody or something says is wrong with a completion, for labelers to rate."""
+
+    completion = models.ForeignKey(Completion, models.CASCADE, related_name="critiques")
+    position = models.PositiveSmallIntegerField()
+    text = models.TextField()
+    source = models.CharField(max_length=16, choices=Completion.Source, default=Completion.Source.MODEL)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["completion", "position"], name="one_critique_per_position")]
+        ordering = ["position"]
 
     def __str__(self) -> str:
         return self.text[:80]

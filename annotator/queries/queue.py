@@ -1,4 +1,4 @@
-"""What the labeling page needs, and nothing that it must not know: no score, no arm, no gold, no other labeler."""
+"""Why there is nothing to label, and whether anybody is at work behind the scenes."""
 
 from __future__ import annotations
 
@@ -7,35 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from django.db.models import Exists, F, OuterRef
+from django.utils import timezone
 
-from annotator.models import Assignment, Campaign, Completion, Job, Labeling, Membership, QueueItem, WorkerPulse
+from annotator.models import Assignment, Campaign, Job, Membership, QueueItem, WorkerPulse
 
-
-def item_payload(assignment: Assignment) -> dict[str, Any]:
-    """One solution for its labeler, with what they have said so far."""
-    solution = assignment.solution
-    problem = solution.problem
-    labeling = Labeling.objects.filter(assignment=assignment).first()
-    ratings = {rating.completion_id: rating for rating in labeling.ratings.all()} if labeling else {}
-    steps = Completion.objects.filter(solution=solution, completion_index=0).order_by("step_index")
-    return {
-        "assignment": str(assignment.pk),
-        "lease_until": assignment.lease_until.isoformat(),
-        "problem": {
-            "text": problem.text,
-            "reference_answer": problem.reference_answer if assignment.campaign.show_reference_answer else None,
-        },
-        "steps": [
-            {
-                "completion": step.pk,
-                "text": step.text,
-                "value": ratings[step.pk].value if step.pk in ratings else None,
-                "flagged": bool(step.pk in ratings and ratings[step.pk].flagged),
-            }
-            for step in steps
-        ],
-        "active_ms": sum(labeling.events.values_list("active_ms", flat=True)) if labeling else 0,
-    }
+_HELD = {
+    False: "The last solution is with another labeler.",
+    True: "The last {count} solutions are with other labelers.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +40,13 @@ def why_empty(membership: Membership) -> Empty:
         return Empty("finished", "The campaign is finished. Thank you.")
     if not membership.may_label:
         return Empty("membership_paused", membership.pause_reason or "Your work on this campaign is paused.")
+    if membership.guideline_id != campaign.guideline_id and membership.guideline_id is not None:
+        return Empty("guideline", "The guideline has changed: read what is new, then go on.")
     had = Assignment.objects.filter(membership=membership, solution=OuterRef("solution"))
     others = Assignment.objects.filter(~Exists(had), campaign=campaign, state=Assignment.State.ACTIVE)
-    held = others.filter(item__retired=False).order_by("lease_until").first()
-    if held:
-        return Empty("held", "The last solutions of this generation are with other labelers.", held.lease_until)
+    held = others.filter(item__retired=False, lease_until__gt=timezone.now()).order_by("lease_until")
+    if count := held.count():
+        return Empty("held", _HELD[count > 1].format(count=count), held[0].lease_until)
     job = Job.objects.filter(campaign=campaign, state__in=Job.UNFINISHED).order_by("id").first()
     if job:
         return Empty("waiting", f"The next generation is being prepared: {Job.Kind(job.kind).label}.")

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from django.http import HttpResponse
-from django.shortcuts import render
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings as site
+from django.http import FileResponse, Http404, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import ensure_csrf_cookie
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST, require_safe
 
-from annotator.access import access_campaign_to_label
+from annotator.access import (
+    access_assignment,
+    access_attachment,
+    access_campaign_to_label,
+    access_campaign_to_manage,
+    access_membership,
+)
+from annotator.actions.frontier import want_first_candidates
+from annotator.actions.preferences import finish_tutorial
 from annotator.actions.queue import claim_next
-from annotator.models import Guideline
+from annotator.models import Assignment, Campaign, Membership
+from annotator.queries.guideline import rating_words
+from annotator.queries.items import item_payload, preview_payloads
 from annotator.queries.progress import labelings_today
-from annotator.queries.queue import item_payload, why_empty
+from annotator.queries.queue import why_empty
+from annotator.tutorial import tutorial_items
+from annotator.views.guidelines import guideline_diff
 from annotator.views.pages import PageRequest, page
 
 GIVE_UP_REASONS = (
@@ -28,26 +44,89 @@ BAD_PROBLEM_REASONS = (
     _("It asks nothing definite"),
     _("It is several problems in one"),
 )
+# A year: the address holds the content's hash.
+ATTACHMENT_AGE = 365 * 24 * 3600
 
 
 @require_safe
 @ensure_csrf_cookie
 @page
-def label(request: PageRequest, slug: str) -> HttpResponse:
+def label(request: PageRequest, slug: str) -> HttpResponse | HttpResponseRedirect:
+    """The person's next solution, or the one they ask for by `?assignment=` (to go on with it, or to correct it). The
+    tutorial comes first, once."""
     membership = access_campaign_to_label(request.user, slug)
-    assignment = claim_next(membership)
+    asked = request.GET.get("assignment")
+    if asked is None and membership.tutorial_done_at is None and not membership.assignments.exists():
+        return redirect("label_tutorial", slug)
+    assignment = _asked(request, membership, asked) if asked else claim_next(membership)
+    if assignment is not None:
+        want_first_candidates(assignment)
+    item = item_payload(assignment, getattr(assignment, "labeling", None)) if assignment else None
+    empty = None if assignment else why_empty(membership).as_dict()
+    return _show(request, membership, {"item": item, "empty": empty})
+
+
+def _asked(request: PageRequest, membership: Membership, asked: str) -> Assignment:
+    try:
+        assignment = access_assignment(request.user, UUID(asked))
+    except ValueError:
+        raise Http404("No such assignment.") from None
+    if assignment.campaign_id != membership.campaign_id:
+        raise Http404("No such assignment.")
+    return assignment
+
+
+@require_safe
+@ensure_csrf_cookie
+@page
+def tutorial(request: PageRequest, slug: str) -> HttpResponse:
+    """The page on sample items; nothing is stored."""
+    membership = access_campaign_to_label(request.user, slug)
+    return _show(request, membership, {"dry": "tutorial", "items": tutorial_items(membership.campaign.phase)})
+
+
+@require_POST
+@page
+def tutorial_done(request: PageRequest, slug: str) -> HttpResponseRedirect:
+    finish_tutorial(access_campaign_to_label(request.user, slug))
+    return redirect("label", slug)
+
+
+@require_safe
+@ensure_csrf_cookie
+@page
+def preview(request: PageRequest, slug: str) -> HttpResponse:
+    """The page as a labeler sees it, for managers: solutions of the campaign, and nothing is stored."""
+    campaign = access_campaign_to_manage(request.user, slug)
+    membership = access_membership(request.user, slug)
+    return _show(request, membership, {"dry": "preview", "items": preview_payloads(campaign)})
+
+
+def _show(request: PageRequest, membership: Membership, state: dict[str, Any]) -> HttpResponse:
+    campaign = membership.campaign
+    guideline = campaign.guideline
     state = {
-        "campaign": slug,
+        "campaign": campaign.slug,
         "person": membership.pk,
         "today": labelings_today(membership, timezone.now()),
-        "item": item_payload(assignment) if assignment else None,
-        "empty": None if assignment else why_empty(membership).as_dict(),
+        "item": None,
+        "empty": None,
+        "keys": request.user.keys,
+        "idle_ms": campaign.idle_minutes * 60_000,
+        "guideline": {"version": guideline.version} if guideline else None,
+        **state,
     }
+    acknowledged = membership.guideline
     context = {
-        "campaign": membership.campaign,
+        "campaign": campaign,
         "membership": membership,
         "state": state,
-        "guideline": Guideline.objects.filter(campaign=membership.campaign).first(),
+        "guideline": guideline,
+        "guideline_diff": guideline_diff(acknowledged, guideline)
+        if acknowledged and guideline and acknowledged != guideline
+        else "",
+        "words": rating_words(guideline),
+        "in_phase_1": campaign.phase == Campaign.Phase.CHOOSE,
         "reasons": [
             ("give_up", _("Give up"), _("Why can you not judge this solution?"), GIVE_UP_REASONS),
             ("bad_problem", _("Bad problem"), _("What is wrong with the problem?"), BAD_PROBLEM_REASONS),
@@ -55,4 +134,18 @@ def label(request: PageRequest, slug: str) -> HttpResponse:
     }
     response = render(request, "label/page.html", context)
     response["Cache-Control"] = "no-store"
+    return response
+
+
+@require_safe
+@page
+def attachment(request: PageRequest, slug: str, sha256: str) -> FileResponse:
+    """An image of a problem, for the members of its campaign. Only images were let in, and it is served as one."""
+    found = access_attachment(request.user, slug, sha256)
+    file = site.DATA_DIR / "files" / "attachments" / found.sha256
+    if not file.is_file():
+        raise Http404("The file of this image is not in the data folder.")
+    response = FileResponse(file.open("rb"), content_type=found.content_type)
+    response["Cache-Control"] = f"private, max-age={ATTACHMENT_AGE}, immutable"
+    response["Content-Security-Policy"] = "default-src 'none'; sandbox"
     return response

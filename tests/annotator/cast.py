@@ -9,11 +9,15 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from django.utils import timezone
+
 from annotator.actions.campaigns import create_campaign
 from annotator.actions.imports import start_import
-from annotator.actions.labeling import RatingAct, SubmitAct, submit_labeling
+from annotator.actions.labeling import SubmitAct, store_acts, submit_labeling
 from annotator.dispatch import run_here
 from annotator.models import Assignment, Campaign, Completion, ImportRun, Job, Labeling, Membership, User
+from annotator.protocol import Act, Said, fold
+from annotator.queries.items import ACT_KINDS, Tree, act_of
 from prm_backend.types import FinishReason, split_of_problem
 
 Role = Membership.Role
@@ -28,7 +32,14 @@ def make_user(username: str) -> User:
 
 
 def make_member(campaign: Campaign, username: str, role: Membership.Role = Role.LABELER) -> Membership:
-    return Membership.objects.create(campaign=campaign, user=make_user(username), role=role)
+    """Somebody who knows the page: the tutorial does not come."""
+    return Membership.objects.create(
+        campaign=campaign,
+        user=make_user(username),
+        role=role,
+        guideline=campaign.guideline,
+        tutorial_done_at=timezone.now(),
+    )
 
 
 def problem_texts(split: str, count: int) -> list[str]:
@@ -76,11 +87,36 @@ def path_of(assignment: Assignment) -> list[Completion]:
     return list(Completion.objects.filter(solution=assignment.solution, completion_index=0).order_by("step_index"))
 
 
-def rating(completion: Completion, value: int | None, **more: Any) -> RatingAct:
-    return RatingAct(client_id=uuid.uuid4(), completion_id=completion.pk, value=value, **more)
+def rating(completion: Completion, value: int | None, **more: Any) -> Act:
+    return act("rate", completion=completion.pk, value=value, **more)
 
 
-def ending(finish_reason: FinishReason, **more: Any) -> SubmitAct:
+def act(kind: str, **more: Any) -> Act:
+    return Act(client_id=str(uuid.uuid4()), kind=kind, **more)
+
+
+def rate(assignment: Assignment, *ratings: Act) -> Labeling:
+    """Store acts; gives the draft."""
+    labeling = store_acts(assignment, ratings).labeling
+    assert labeling is not None
+    return labeling
+
+
+def said_of(assignment: Assignment) -> Said:
+    """What the stored acts amount to."""
+    current = Assignment.objects.select_related("membership", "campaign", "item").get(pk=assignment.pk)
+    labeling = Labeling.objects.filter(assignment=current).first()
+    events = list(labeling.events.filter(kind__in=ACT_KINDS)) if labeling else []
+    return fold(Tree(current, events).item(), [act_of(event) for event in events])
+
+
+def values_of(assignment: Assignment) -> list[int]:
+    """The ratings of the ready solution, step by step."""
+    ratings = said_of(assignment).ratings
+    return [ratings[step.pk].value for step in path_of(assignment) if step.pk in ratings]
+
+
+def ending(finish_reason: str, **more: Any) -> SubmitAct:
     return SubmitAct(client_id=uuid.uuid4(), finish_reason=finish_reason, **more)
 
 

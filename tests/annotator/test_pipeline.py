@@ -11,7 +11,7 @@ from annotator.actions import jobs, learning
 from annotator.actions.campaigns import activate_campaign
 from annotator.actions.labeling import submit_labeling
 from annotator.actions.pipeline import advance, new_labelings, next_kind
-from annotator.actions.queue import claim_next, skip_assignment
+from annotator.actions.queue import claim_next, return_assignment
 from annotator.dispatch import enqueue, run_here
 from annotator.errors import Conflict
 from annotator.models import Campaign, Checkpoint, Generation, Job, Labeling, Problem, QueueItem, SolutionScore
@@ -136,7 +136,7 @@ def test_what_was_not_reached_returns_to_the_draw_and_what_was_judged_does_not(c
     label(judged, [-1])
     skipped = claim_next(lea)
     assert skipped is not None
-    skip_assignment(skipped)
+    return_assignment(skipped, "skip")
     given_up = claim_next(lea)
     assert given_up is not None
     submit_labeling(given_up, ending(FinishReason.GIVE_UP, reason="too hard"))

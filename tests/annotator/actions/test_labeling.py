@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import datetime
-import uuid
 
 import pytest
 from django.utils import timezone
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from annotator.actions.campaigns import activate_campaign
 from annotator.actions.generations import open_generation
-from annotator.actions.labeling import RatingAct, SubmitAct, rate_completion, submit_labeling
-from annotator.actions.queue import claim_next, skip_assignment
+from annotator.actions.labeling import submit_labeling, withdraw_labeling
+from annotator.actions.queue import claim_next, return_assignment
 from annotator.errors import Conflict, Invalid, Refusal
-from annotator.models import Assignment, Completion, Labeling, QueueItem, Rating, RatingEvent
+from annotator.models import Assignment, Completion, Labeling, QueueItem, Rating, RatingEvent, Report
 from prm_backend.types import FinishReason
 from tests.annotator.cast import (
+    Role,
+    act,
     ending,
     fill_pool,
+    import_rows,
     label,
     make_campaign,
     make_member,
     path_of,
+    problem_texts,
+    rate,
     rating,
+    simple_row,
+    values_of,
 )
 
 pytestmark = pytest.mark.django_db
@@ -44,36 +48,64 @@ def values(labeling: Labeling) -> list[int | None]:
     return list(labeling.ratings.order_by("step_index").values_list("value", flat=True))
 
 
-def test_each_rating_is_stored_and_logged(assignment: Assignment) -> None:
-    first, second, _ = path_of(assignment)
-    rate_completion(assignment, rating(first, 1))
-    labeling = rate_completion(assignment, rating(second, 0, flagged=True))
-    assert values(labeling) == [1, 0]
+def test_each_act_is_stored_and_ratings_are_written_at_the_end(assignment: Assignment) -> None:
+    first, second, third = path_of(assignment)
+    rate(assignment, rating(first, 1))
+    labeling = rate(assignment, rating(second, 0, flagged=True))
+    assert values_of(assignment) == [1, 0]
     assert [(event.value, event.flagged) for event in labeling.events.all()] == [(1, False), (0, True)]
-    assert [row.flagged for row in labeling.ratings.all()] == [None, True]
+    assert not Rating.objects.exists()
+    labeling = submit_labeling(assignment, ending("found_error"), [rating(third, -1)])
+    assert [(row.value, row.flagged) for row in labeling.ratings.all()] == [(1, None), (0, True), (-1, None)]
 
 
 def test_a_repeated_rating_changes_nothing(assignment: Assignment) -> None:
-    act = rating(path_of(assignment)[0], 1)
-    rate_completion(assignment, act)
-    rate_completion(assignment, rating(path_of(assignment)[0], 0))
-    labeling = rate_completion(assignment, act)
-    assert values(labeling) == [0]
+    first = rating(path_of(assignment)[0], 1)
+    rate(assignment, first)
+    rate(assignment, rating(path_of(assignment)[0], 0))
+    labeling = rate(assignment, first, first)
+    assert values_of(assignment) == [0]
     assert labeling.events.count() == 2
+
+
+def test_a_batch_is_stored_whole_or_not_at_all(assignment: Assignment) -> None:
+    first, second, third = path_of(assignment)
+    with pytest.raises(Conflict):
+        rate(assignment, rating(first, 1), rating(third, 1), rating(second, 1))
+    assert not RatingEvent.objects.exists()
+    assert not Labeling.objects.exists()
+
+
+def test_undo_brings_back_what_a_mis_hit_had_cut(assignment: Assignment) -> None:
+    first, second, third = path_of(assignment)
+    slip = rating(first, -1)
+    rate(assignment, rating(first, 1), rating(second, 0), rating(third, 1), slip)
+    assert values_of(assignment) == [-1]
+    rate(assignment, act("undo", undoes=slip.client_id))
+    assert values_of(assignment) == [1, 0, 1]
+
+
+def test_only_the_last_act_can_be_taken_back(assignment: Assignment) -> None:
+    first, second, _ = path_of(assignment)
+    earlier = rating(first, 1)
+    rate(assignment, earlier, rating(second, 1))
+    with pytest.raises(Conflict) as refusal:
+        rate(assignment, act("undo", undoes=earlier.client_id))
+    assert refusal.value.code == "not_last"
 
 
 def test_a_step_cannot_be_skipped(assignment: Assignment) -> None:
     with pytest.raises(Conflict, match="Step 1 comes before step 2") as refusal:
-        rate_completion(assignment, rating(path_of(assignment)[1], 1))
+        rate(assignment, rating(path_of(assignment)[1], 1))
     assert refusal.value.code == "step_skipped"
-    assert not Rating.objects.exists()
+    assert not RatingEvent.objects.exists()
 
 
 def test_steps_after_the_first_error_stay_unrated(assignment: Assignment) -> None:
     first, second, _ = path_of(assignment)
-    rate_completion(assignment, rating(first, -1))
+    rate(assignment, rating(first, -1))
     with pytest.raises(Conflict) as refusal:
-        rate_completion(assignment, rating(second, 1))
+        rate(assignment, rating(second, 1))
     assert refusal.value.code == "after_first_error"
 
 
@@ -81,33 +113,34 @@ def test_correcting_an_earlier_step_to_bad_cuts_what_follows_and_lifting_it_reop
     assignment: Assignment,
 ) -> None:
     first, second, third = path_of(assignment)
-    for step in (first, second, third):
-        rate_completion(assignment, rating(step, 1))
-    assert values(rate_completion(assignment, rating(first, -1))) == [-1]
-    assert values(rate_completion(assignment, rating(first, 0))) == [0]
-    assert values(rate_completion(assignment, rating(second, 1))) == [0, 1]
-    assert [event.previous_value for event in RatingEvent.objects.all()] == [None, None, None, 1, -1, None]
+    rate(assignment, *(rating(step, 1) for step in (first, second, third)))
+    rate(assignment, rating(first, -1))
+    assert values_of(assignment) == [-1]
+    rate(assignment, rating(first, 0))
+    assert values_of(assignment) == [0]
+    rate(assignment, rating(second, 1))
+    assert values_of(assignment) == [0, 1]
+    assert [event.value for event in RatingEvent.objects.all()] == [1, 1, 1, -1, 0, 1]
 
 
 def test_a_rating_can_be_taken_back(assignment: Assignment) -> None:
     first, second, _ = path_of(assignment)
-    rate_completion(assignment, rating(first, 1))
-    rate_completion(assignment, rating(second, -1))
-    assert values(rate_completion(assignment, rating(second, None))) == [1]
+    rate(assignment, rating(first, 1), rating(second, -1), rating(second, None))
+    assert values_of(assignment) == [1]
 
 
 def test_a_completion_of_another_solution_is_refused(assignment: Assignment) -> None:
     foreign = Completion.objects.exclude(solution=assignment.solution).first()
     assert foreign is not None
     with pytest.raises(Invalid) as refusal:
-        rate_completion(assignment, rating(foreign, 1))
+        rate(assignment, rating(foreign, 1))
     assert refusal.value.code == "unknown_completion"
     assert not RatingEvent.objects.exists()
 
 
 def test_a_value_outside_the_scale_is_refused(assignment: Assignment) -> None:
     with pytest.raises(Invalid, match="A rating is -1, 0, 1 or none, not 2"):
-        rate_completion(assignment, rating(path_of(assignment)[0], 2))
+        rate(assignment, rating(path_of(assignment)[0], 2))
 
 
 def test_an_error_found_ends_the_labeling(assignment: Assignment) -> None:
@@ -143,14 +176,67 @@ def test_a_repeated_submit_returns_the_same_labeling(assignment: Assignment) -> 
     end = ending(FinishReason.SOLUTION)
     first = submit_labeling(assignment, end, acts)
     assert submit_labeling(assignment, end, acts) == first
-    assert RatingEvent.objects.count() == 3
+    assert [event.kind for event in RatingEvent.objects.all()] == ["rate", "rate", "rate", "submit"]
 
 
-def test_a_second_submit_under_another_id_is_refused(assignment: Assignment) -> None:
+def test_a_second_submit_that_says_nothing_new_is_refused(assignment: Assignment) -> None:
     label(assignment, [1, 1, 1])
     with pytest.raises(Conflict) as refusal:
-        label(assignment, [1, -1])
+        submit_labeling(assignment, ending("solution"))
     assert refusal.value.code == "already_submitted"
+    assert Labeling.objects.get().revision == 1
+
+
+# --- Corrections -----------------------------------------------------------------------------------------------------
+
+
+def test_a_submitted_labeling_is_corrected_and_every_change_stays_on_record(assignment: Assignment) -> None:
+    label(assignment, [1, 1, 1])
+    second = path_of(assignment)[1]
+    corrected = submit_labeling(assignment, ending("found_error"), [rating(second, -1)])
+    assert (corrected.revision, corrected.state, corrected.finish_reason) == (2, "submitted", "found_error")
+    assert values(corrected) == [1, -1]
+    kinds = [event.kind for event in corrected.events.all()]
+    assert kinds == ["rate", "rate", "rate", "submit", "rate", "submit"]
+    assert QueueItem.objects.get(pk=assignment.item_id).taken == 1
+
+
+def test_an_unfinished_correction_changes_nothing_yet(assignment: Assignment) -> None:
+    label(assignment, [1, 1, 1])
+    labeling = rate(assignment, rating(path_of(assignment)[0], -1))
+    labeling.refresh_from_db()
+    assert (labeling.state, labeling.finish_reason, values(labeling)) == ("submitted", "solution", [1, 1, 1])
+
+
+def test_the_window_for_corrections_closes(assignment: Assignment) -> None:
+    label(assignment, [1, 1, 1])
+    Labeling.objects.update(submitted_at=timezone.now() - datetime.timedelta(hours=25))
+    with pytest.raises(Conflict) as refusal:
+        rate(assignment, rating(path_of(assignment)[0], -1))
+    assert refusal.value.code == "too_late_to_correct"
+
+
+def test_a_submitted_labeling_cannot_be_given_up(assignment: Assignment) -> None:
+    label(assignment, [1, 1, 1])
+    with pytest.raises(Conflict) as refusal:
+        submit_labeling(assignment, ending("give_up", reason="changed my mind"))
+    assert refusal.value.code == "already_submitted"
+
+
+def test_a_withdrawn_labeling_is_kept_and_its_permit_goes_to_somebody_else(assignment: Assignment) -> None:
+    labeling = label(assignment, [1, 1, 1])
+    manager = make_member(assignment.campaign, "mia", Role.MANAGER).user
+    withdraw_labeling(labeling, actor=manager, reason="clicked through")
+    labeling.refresh_from_db()
+    assert (labeling.state, values(labeling)) == ("withdrawn", [1, 1, 1])
+    other = claim_next(make_member(assignment.campaign, "max"))
+    assert other is not None
+    assert other.solution_id == assignment.solution_id, "what comes back is served before the rest"
+    with pytest.raises(Conflict) as refusal:
+        rate(assignment, rating(path_of(assignment)[0], -1))
+    assert refusal.value.code == "withdrawn"
+    with pytest.raises(Conflict):
+        withdraw_labeling(labeling, actor=manager, reason="again")
 
 
 def test_giving_up_returns_the_solution_to_others_and_a_bad_problem_does_not(assignment: Assignment) -> None:
@@ -163,9 +249,9 @@ def test_giving_up_returns_the_solution_to_others_and_a_bad_problem_does_not(ass
 
 
 def test_nothing_can_be_said_of_a_solution_that_was_given_back(assignment: Assignment) -> None:
-    skip_assignment(assignment)
+    return_assignment(assignment, "skip")
     with pytest.raises(Conflict) as refusal:
-        rate_completion(assignment, rating(path_of(assignment)[0], 1))
+        rate(assignment, rating(path_of(assignment)[0], 1))
     assert refusal.value.code == "returned"
 
 
@@ -178,7 +264,7 @@ def test_a_late_submit_counts_while_nobody_else_has_the_solution(assignment: Ass
     passed_on = claim_next(make_member(assignment.campaign, "max"))
     assert passed_on is not None
     assert passed_on.item_id == assignment.item_id
-    skip_assignment(passed_on)
+    return_assignment(passed_on, "skip")
     assert label(assignment, [-1]).state == "submitted"
     assert QueueItem.objects.get(pk=assignment.item_id).taken == 1
 
@@ -197,7 +283,7 @@ def test_a_late_submit_counts_after_its_generation_closed_if_nobody_else_is_aske
     expire(assignment)
     passed_on = claim_next(make_member(assignment.campaign, "max"))
     assert passed_on is not None
-    skip_assignment(passed_on)
+    return_assignment(passed_on, "skip")
     open_generation(assignment.campaign, [], checkpoint=None)
     assert label(assignment, [-1]).state == "submitted"
     item = QueueItem.objects.get(pk=assignment.item_id)
@@ -211,24 +297,25 @@ def test_a_late_submit_arrives_while_its_labeler_holds_another_solution(assignme
     other = claim_next(assignment.membership)
     assert other is not None
     assert other.pk != assignment.pk
-    skip_assignment(passed_on)
+    return_assignment(passed_on, "skip")
     assert label(assignment, [-1]).state == "submitted"
     assert label(other, [1, -1]).state == "submitted"
 
 
 def test_a_rating_repeated_after_the_submit_is_still_acknowledged(assignment: Assignment) -> None:
-    act = rating(path_of(assignment)[0], -1)
-    rate_completion(assignment, act)
+    bad = rating(path_of(assignment)[0], -1)
+    rate(assignment, bad)
     labeling = submit_labeling(assignment, ending(FinishReason.FOUND_ERROR))
-    assert rate_completion(assignment, act) == labeling
+    assert rate(assignment, bad) == labeling
+    assert labeling.events.count() == 2
 
 
-def test_a_submit_may_repeat_itself_and_what_was_overtaken_stays_overtaken(assignment: Assignment) -> None:
-    first, *_ = path_of(assignment)
-    older, newer = rating(first, 1), rating(first, -1)
-    rate_completion(assignment, newer)
-    labeling = submit_labeling(assignment, ending(FinishReason.FOUND_ERROR), [older, older, newer, newer])
-    assert values(labeling) == [-1]
+def test_a_submit_may_repeat_acts_that_have_arrived(assignment: Assignment) -> None:
+    first, second, _ = path_of(assignment)
+    arrived, new = rating(first, 1), rating(second, -1)
+    rate(assignment, arrived)
+    labeling = submit_labeling(assignment, ending("found_error"), [arrived, new, new])
+    assert values(labeling) == [1, -1]
 
 
 def test_times_are_bounded_by_the_server(assignment: Assignment) -> None:
@@ -243,34 +330,53 @@ def test_the_record_keeps_generation_guideline_and_what_the_prm_said(assignment:
     assert (labeling.generation_number, labeling.guideline.version, labeling.verifier_score) == (0, 1, 0.25)
 
 
-step_acts = st.lists(st.tuples(st.integers(0, 2), st.sampled_from([-1, 0, 1, None])), max_size=12)
+# --- Reports ---------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(acts=step_acts)
-def test_whatever_is_pressed_the_ratings_are_a_judged_beginning_that_ends_at_the_first_error(
-    assignment: Assignment, acts: list[tuple[int, int | None]]
-) -> None:
-    Labeling.objects.filter(assignment=assignment).update(assignment=None)
-    path = path_of(assignment)
-    for step, value in acts:
-        try:
-            rate_completion(assignment, RatingAct(uuid.uuid4(), path[step].pk, value))
-        except Conflict:
-            continue
-    labeling = Labeling.objects.filter(assignment=assignment).first()
-    stored = list(labeling.ratings.order_by("step_index")) if labeling else []
-    assert [row.step_index for row in stored] == list(range(len(stored)))
-    assert all(row.value in (-1, 0, 1) for row in stored)
-    assert all(row.value != -1 for row in stored[:-1])
-    one_by_one = [row.value for row in stored]
+def test_everything_a_labeler_reports_arrives_in_one_list(assignment: Assignment) -> None:
+    first = path_of(assignment)[0]
+    words = {"comment": "a nice problem", "answer_report": "it is 3"}
+    submit_labeling(assignment, ending("found_error", **words), [rating(first, -1, flagged=True)])
+    reports = {(report.kind, report.text, report.completion_id) for report in Report.objects.all()}
+    assert reports == {("comment", "a nice problem", None), ("wrong_answer", "it is 3", None), ("unsure", "", first.pk)}
 
-    Labeling.objects.filter(assignment=assignment).update(assignment=None)
-    complete = bool(one_by_one) and (one_by_one[-1] == -1 or len(one_by_one) == 3)
-    if complete:
-        reason = FinishReason.FOUND_ERROR if one_by_one[-1] == -1 else FinishReason.SOLUTION
-        replayed = [RatingAct(uuid.uuid4(), path[index].pk, value) for index, value in enumerate(one_by_one)]
-        at_once = submit_labeling(assignment, SubmitAct(uuid.uuid4(), reason), replayed)
-        assert values(at_once) == one_by_one
-        Assignment.objects.filter(pk=assignment.pk).update(state="active")
-        Labeling.objects.filter(pk=at_once.pk).update(assignment=None)
+
+def test_a_correction_does_not_report_the_same_again(assignment: Assignment) -> None:
+    first, second, _ = path_of(assignment)
+    submit_labeling(assignment, ending("found_error", comment="odd"), [rating(first, -1, flagged=True)])
+    submit_labeling(assignment, ending("found_error", comment="odd"), [rating(first, 1), rating(second, -1)])
+    assert [report.kind for report in Report.objects.order_by("id")] == ["comment", "unsure"]
+
+
+def test_a_solution_given_up_twice_waits_for_a_reviewer(assignment: Assignment) -> None:
+    campaign = assignment.campaign
+    submit_labeling(assignment, ending("give_up", reason="too hard"))
+    again = claim_next(make_member(campaign, "max"))
+    assert again is not None
+    assert again.solution_id == assignment.solution_id, "given up once, it goes to somebody else first"
+    submit_labeling(again, ending("give_up", reason="too hard for me too"))
+    for_labelers = claim_next(make_member(campaign, "noa"))
+    assert for_labelers is not None
+    assert for_labelers.solution_id != assignment.solution_id
+    reviewed = claim_next(make_member(campaign, "mia", Role.MANAGER))
+    assert reviewed is not None
+    assert reviewed.solution_id == assignment.solution_id
+    assert label(reviewed, [-1]).state == "submitted"
+
+
+def test_two_reports_of_a_bad_problem_hold_all_its_solutions() -> None:
+    campaign = make_campaign(audit_per_generation=0, spread_problems=False)
+    (text,) = problem_texts("train", 1)
+    import_rows(campaign, [simple_row(text, [f"{number}."]) for number in range(4)])
+    campaign = activate_campaign(campaign, actor=None)
+    for name in ("lea", "max"):
+        claimed = claim_next(make_member(campaign, name))
+        assert claimed is not None
+        submit_labeling(claimed, ending("bad_problem", reason="the figure is missing"))
+    assert claim_next(make_member(campaign, "noa")) is None
+    assert set(QueueItem.objects.values_list("lane", flat=True)) == {"held"}
+
+
+def test_one_labeler_alone_cannot_hold_a_problem(assignment: Assignment) -> None:
+    submit_labeling(assignment, ending("bad_problem", reason="the figure is missing"))
+    assert not QueueItem.objects.filter(lane="held").exists()

@@ -14,13 +14,12 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from annotator.actions.campaigns import activate_campaign, pause_campaign
-from annotator.actions.labeling import rate_completion
 from annotator.actions.people import set_member_state
-from annotator.actions.queue import claim_next, renew_lease, skip_assignment
+from annotator.actions.queue import claim_next, renew_lease, return_assignment
 from annotator.errors import Conflict
 from annotator.models import Assignment, Campaign, Membership, QueueItem
 from annotator.queries.queue import why_empty
-from tests.annotator.cast import Role, fill_pool, label, make_campaign, make_member, make_user, path_of, rating
+from tests.annotator.cast import Role, fill_pool, label, make_campaign, make_member, make_user, path_of, rate, rating
 from tests.conftest import url_of_test_database
 
 pytestmark = pytest.mark.django_db
@@ -62,7 +61,7 @@ def test_what_is_finished_or_skipped_is_not_offered_again() -> None:
     finished = claim(lea)
     label(finished, [1, 1, 1])
     skipped = claim(lea)
-    skip_assignment(skipped)
+    return_assignment(skipped, "skip")
     last = claim(lea)
     assert len({finished.solution_id, skipped.solution_id, last.solution_id}) == 3
     label(last, [-1])
@@ -72,15 +71,15 @@ def test_what_is_finished_or_skipped_is_not_offered_again() -> None:
 def test_a_skipped_solution_goes_to_somebody_else() -> None:
     campaign = open_campaign(train=1)
     skipped = claim(make_member(campaign, "lea"))
-    skip_assignment(skipped)
+    return_assignment(skipped, "skip")
     assert claim(make_member(campaign, "max")).solution_id == skipped.solution_id
 
 
 def test_skipping_twice_gives_the_permit_back_once() -> None:
     assignment = claim(make_member(open_campaign(labelings_wanted=2), "lea"))
-    skip_assignment(assignment)
+    return_assignment(assignment, "skip")
     with pytest.raises(Conflict):
-        skip_assignment(assignment)
+        return_assignment(assignment, "skip")
     assert QueueItem.objects.get(pk=assignment.item_id).taken == 0
 
 
@@ -99,9 +98,9 @@ def test_a_run_out_lease_with_ratings_is_resumed_while_it_is_free() -> None:
     campaign = open_campaign(train=2)
     lea, max_ = make_member(campaign, "lea"), make_member(campaign, "max")
     started = claim(lea)
-    rate_completion(started, rating(path_of(started)[0], 1))
+    rate(started, rating(path_of(started)[0], 1))
     expire(started)
-    skip_assignment(claim(max_))  # max's claim ended lea's lease
+    return_assignment(claim(max_), "skip")  # max's claim ended lea's lease
     started.refresh_from_db()
     assert started.state == "expired"
     assert claim(lea).pk == started.pk
