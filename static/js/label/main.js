@@ -12,7 +12,6 @@ import { isWaiting, openPanel, placeOf, valueAt } from "./session.js";
 import * as speech from "./speech.js";
 import { SampleSupply, ServerSupply } from "./supply.js";
 import { Tabs } from "./tabs.js";
-import { Tutorial } from "./tutorial.js";
 import * as view from "./view.js";
 import { announce, find, useRatingWords, word } from "./words.js";
 
@@ -26,7 +25,7 @@ const keymap = new Keymap(state.keys);
 const clock = new Clock({ idle: state.idle_ms });
 const tabs = new Tabs(state.dry ? `${state.person}:dry` : state.person);
 const outbox = state.dry ? new NullOutbox() : new Outbox(state.person);
-const tutorial = state.dry === "tutorial" ? new Tutorial(state.items) : null;
+const tutorial = state.dry === "tutorial" ? new (await import("./tutorial.js")).Tutorial(state.items) : null;
 const supply = state.dry ? new SampleSupply(state.items) : new ServerSupply(state.campaign);
 const desk = new Desk(supply, { rate, go, progress, ownCritique, choose, write, askAgain }, pendingActs);
 const unsent = new Set(); // client ids of the acts that the server has not answered to

@@ -33,11 +33,11 @@ export function drawBar(session) {
 export const picks = (session) => session.item.protocol.phase === 1 && session.way.at(-1).wants === "choice" && session.stop?.kind === "candidate" && session.stop.step === session.way.at(-1).step;
 
 function drawSubmit(session) {
-  const { text, isReady } = submitWords(session);
+  const { text, isReady, isOpen = isReady } = submitWords(session);
   const submit = find("submit");
-  submit.disabled = text === null;
+  submit.disabled = !isOpen;
   submit.classList.toggle("button-main", isReady);
-  if (text !== null) submit.textContent = text;
+  submit.textContent = text;
 }
 
 /** What the wide button says: what Enter would do, or what is missing. */

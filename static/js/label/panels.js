@@ -1,0 +1,124 @@
+// What is asked after the first −, in place under it, one after another: progress, critiques, alternative next steps.
+
+import { card, mark, paintCard } from "./marks.js";
+import * as protocol from "./protocol.js";
+import { panels, valueAt } from "./session.js";
+import { field } from "./field.js";
+import { clone, word } from "./words.js";
+import { make } from "../mathtext.js";
+
+export class Panels {
+  #acts;
+  #box = null;
+  #built = "";
+  #places = new Map(); // stop id -> element
+  #sections = new Map(); // panel name -> section
+  #own = null;
+
+  constructor(acts) {
+    this.#acts = acts;
+  }
+
+  /** Bring the panels in line, under the row of the error; without an error they go. */
+  refresh(session, errorRow) {
+    const found = panels(session);
+    if (!errorRow || !found.length) {
+      this.#box?.remove();
+      this.#built = "";
+      return;
+    }
+    const built = JSON.stringify([session.step, found.map((panel) => [panel.name, panel.stops.map(({ id }) => id)])]);
+    if (built !== this.#built) this.#build(found, errorRow, session);
+    this.#built = built;
+    const at = session.stop?.id;
+    for (const panel of found) {
+      const section = this.#sections.get(panel.name);
+      section.hidden = !panel.open;
+      section.classList.toggle("is-active", panel.open && !panel.done);
+      section.querySelector(".panel-coming").hidden = !panel.coming;
+      for (const stop of panel.stops) this.#paint(session, stop, stop.id === at);
+    }
+  }
+
+  #build(found, errorRow, session) {
+    this.#box?.remove();
+    this.#box = clone("panels-template");
+    this.#places.clear();
+    this.#sections.clear();
+    for (const panel of found) {
+      const section = clone("panel-template");
+      section.querySelector("h3").textContent = word(`ask-${panel.name}`);
+      section.querySelector(".panel-how").textContent = word(panel.required ? "required" : "optional");
+      const body = section.querySelector(".panel-body");
+      for (const [place, stop] of panel.stops.entries()) body.append(this.#element(stop, place, session));
+      this.#sections.set(panel.name, section);
+      this.#box.append(section);
+    }
+    errorRow.after(this.#box);
+  }
+
+  #element(stop, place, session) {
+    const acts = { rated: (value) => this.#acts.rate(stop.id, value), chosen: () => this.#acts.go(stop.id) };
+    let element;
+    if (stop.kind === "progress") element = this.#scale();
+    else if (stop.kind === "own") element = this.#own = this.#ownCritique(session);
+    else if (stop.kind === "critique") element = card(stop.critique.text, word("critique", { n: place + 1 }), acts);
+    else element = card(stop.completion.text, word("alternative", { n: place + 1 }), acts);
+    this.#places.set(stop.id, element);
+    return element;
+  }
+
+  #scale() {
+    const group = make("div", "scale");
+    group.setAttribute("role", "group");
+    group.setAttribute("aria-label", word("ask-progress"));
+    for (let value = 0; value < 4; value += 1) {
+      const button = clone("scale-template");
+      button.dataset.value = value;
+      button.querySelector("kbd").textContent = value + 1;
+      button.querySelector("span").textContent = word(`progress-${value}`);
+      button.addEventListener("click", (event) => {
+        this.#acts.progress(value);
+        if (event.detail > 0) button.blur();
+      });
+      group.append(button);
+    }
+    return group;
+  }
+
+  #ownCritique(session) {
+    return field({
+      label: word("ownCritique"),
+      save: word("saveCritique"),
+      draft: `${session.item.assignment}:critique`,
+      saved: (text) => this.#acts.ownCritique(text),
+    });
+  }
+
+  #paint(session, stop, isCurrent) {
+    const element = this.#places.get(stop.id);
+    if (stop.kind === "progress") {
+      for (const button of element.children) {
+        button.setAttribute("aria-pressed", String(Number(button.dataset.value) === session.state.progress));
+      }
+    } else if (stop.kind === "own") {
+      element.show(session.state.own_critique);
+    } else {
+      const flagged = stop.completion ? protocol.flaggedOf(session.state, stop.completion) || (isCurrent && session.unsure) : false;
+      return paintCard(element, { value: valueAt(session, stop), flagged, isCurrent });
+    }
+    element.classList.toggle("is-current", isCurrent);
+    return mark(element, isCurrent);
+  }
+
+  place(stop) {
+    if (stop?.kind === "end" || stop?.kind === "coming") return this.#box;
+    return this.#places.get(stop?.id);
+  }
+
+  focusField() {
+    if (!this.#own?.isConnected || !this.#own.checkVisibility()) return false;
+    this.#own.start();
+    return true;
+  }
+}

@@ -1,0 +1,78 @@
+// One item as the page shows it: the problem, and under it what is to be rated. Several stand side by side, so that the next
+// item is laid out before it is asked for: all but one are out of sight, of reach and of the reader's hearing.
+
+import { Path } from "./path.js";
+import { Tree } from "./tree.js";
+import { clone, find, word } from "./words.js";
+import { attach, typeset } from "../mathtext.js";
+
+const NAMED = "[data-id]";
+
+export class Surface {
+  constructor(session, acts) {
+    this.session = session;
+    this.element = clone("surface-template");
+    this.element.inert = true;
+    this.element.classList.add("is-ahead");
+    this.body = session.item.protocol.phase === 1 ? new Tree(session, acts) : new Path(session, acts);
+    this.element.append(this.body.element);
+    find("stage").append(this.element);
+    this.#problem(session.item.problem);
+    this.refresh();
+  }
+
+  get #box() {
+    return this.element.querySelector(".label-problem");
+  }
+
+  #problem({ text, reference_answer: answer, attachments }) {
+    const box = this.#box;
+    typeset(box.querySelector(".problem-text"), text);
+    box.querySelector(".reference").hidden = answer === null;
+    if (answer !== null) typeset(box.querySelector(".reference-answer"), answer, { answer: true });
+    attach?.(box.querySelector(".attachments"), attachments ?? []);
+    const fold = box.querySelector(".fold-problem");
+    fold.addEventListener("click", () => this.#fold(!box.classList.contains("is-folded")));
+    this.#fold(matchMedia("(max-width: 640px)").matches && box.querySelector(".problem-text").scrollHeight > 120);
+  }
+
+  #fold(folded) {
+    this.#box.classList.toggle("is-folded", folded);
+    const button = this.#box.querySelector(".fold-problem");
+    button.setAttribute("aria-expanded", String(!folded));
+    button.textContent = word(folded ? "unfold" : "fold");
+  }
+
+  /** Bring it to the front. Ids are only those of the item in front. */
+  activate() {
+    for (const element of this.element.querySelectorAll(NAMED)) element.id = element.dataset.id;
+    this.element.inert = false;
+    this.element.classList.remove("is-ahead");
+    scrollTo({ top: 0, behavior: "instant" });
+  }
+
+  leave() {
+    this.element.remove();
+  }
+
+  refresh() {
+    this.body.refresh(this.session);
+  }
+
+  reported(is) {
+    this.#box.querySelector(".reported").hidden = !is;
+  }
+
+  /** Keep what the next key is for at a comfortable height, between the problem and the bottom bar. */
+  bringIntoView() {
+    const place = this.body.place(this.session);
+    if (!place?.isConnected) return;
+    const box = place.getBoundingClientRect();
+    const top = this.#box.getBoundingClientRect().bottom;
+    const room = find("bar").getBoundingClientRect().top - top;
+    if (box.top < top + 8 || box.bottom > top + 0.7 * room) {
+      const above = Math.max(Math.min(0.28 * room, room - box.height - 16), 12);
+      scrollBy({ top: box.top - top - above, behavior: "instant" });
+    }
+  }
+}
