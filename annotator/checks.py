@@ -32,6 +32,20 @@ def check_broker(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 @register()
+def check_candidate_endpoint(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    if not settings.CANDIDATE_ENDPOINT_URL:
+        return []
+    # Web processes load this module, and have no use for the HTTP client.
+    from prm_backend.sampling import problem_of_address
+
+    if problem := problem_of_address(settings.CANDIDATE_ENDPOINT_URL):
+        return [Error(problem, hint="Set CANDIDATE_ENDPOINT_URL.", id="annotator.E004")]
+    if not 1 <= settings.CANDIDATE_TIMEOUT_SECONDS <= 600:
+        return [Error("CANDIDATE_TIMEOUT_SECONDS has to lie between 1 and 600.", id="annotator.E005")]
+    return []
+
+
+@register()
 def check_mathematics(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if not settings.KATEX_DIR.is_dir():
         return [

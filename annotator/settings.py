@@ -252,6 +252,12 @@ CELERY_BEAT_SCHEDULE = {
 PRETRAIN_STEPS = env.int("PRETRAIN_STEPS", default=2000)
 JOB_LEASE_SECONDS = env.int("JOB_LEASE_SECONDS", default=60)
 
+# The model that writes candidates while people label; only workers call it, and only the operator names its address.
+CANDIDATE_ENDPOINT_URL = env.str("CANDIDATE_ENDPOINT_URL", default="")
+CANDIDATE_ENDPOINT_KEY = env.str("CANDIDATE_ENDPOINT_KEY", default="")
+CANDIDATE_ENDPOINT_KEY_FILE = env.str("CANDIDATE_ENDPOINT_KEY_FILE", default="")
+CANDIDATE_TIMEOUT_SECONDS = env.float("CANDIDATE_TIMEOUT_SECONDS", default=60.0)
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -259,5 +265,8 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
     # A line for each received wake-up says nothing: what a job does stands in its row and in annotator's own lines.
-    "loggers": {name: {"level": "WARNING"} for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat")},
+    "loggers": {
+        name: {"level": "WARNING"}
+        for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat", "httpx2", "httpcore2")
+    },
 }

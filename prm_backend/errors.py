@@ -29,3 +29,14 @@ class NotEnoughData(PrmError):
 
 class Cancelled(PrmError):
     """Raised by a progress callback to stop a long computation at the next safe point."""
+
+
+class EndpointError(PrmError):
+    """The endpoint gave nothing usable. The message is a sentence for a person and holds nothing that the server wrote;
+    `detail`, for the log, holds the server's own words without the API key. `permanent`: asking again will not help."""
+
+    def __init__(self, message: str, *, permanent: bool, detail: str = "", retry_after_s: float | None = None) -> None:
+        self.permanent = permanent
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+        super().__init__(message)

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from prm_backend.errors import PrmError
+from prm_backend.errors import EndpointError
 from prm_backend.steptext import one_critique, one_step
 
 CONNECT_SECONDS = 5.0
@@ -37,17 +37,6 @@ heading, no number, no steps after it. Where your step completes the solution, e
 CRITIQUE_INSTRUCTION = """\
 You are shown a problem, the steps of a solution, and one further step that is wrong. Say in one to three sentences \
 what is wrong with that last step, with mathematics in LaTeX. Do not solve the problem, and write nothing else."""
-
-
-class EndpointError(PrmError):
-    """The endpoint gave nothing usable. The message is a sentence for a person and holds nothing that the server wrote;
-    `detail`, for the log, holds the server's own words without the API key. `permanent`: asking again will not help."""
-
-    def __init__(self, message: str, *, permanent: bool, detail: str = "", retry_after_s: float | None = None) -> None:
-        self.permanent = permanent
-        self.detail = detail
-        self.retry_after_s = retry_after_s
-        super().__init__(message)
 
 
 class CandidateSource(Protocol):
@@ -147,7 +136,7 @@ class EndpointSource:
                 await asyncio.gather(*more, return_exceptions=True)
         except TimeoutError:
             if not choices:
-                message = f"The model endpoint did not answer within {self.total_seconds:g} seconds."
+                message = f"The model endpoint did not answer within {self.total_seconds:g} s."
                 raise EndpointError(message, permanent=False) from None
         return choices
 

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import connection
 
 from tests import services
+from tests.endpoint import ModelEndpoint, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
@@ -104,6 +105,13 @@ def celery_worker(transactional_db: None, broker: str, tmp_path: Path) -> Iterat
             )
 
         yield start
+
+
+@pytest.fixture
+def model_endpoint() -> Iterator[ModelEndpoint]:
+    """A stand-in for the model that writes candidates; set its `answers`, and CANDIDATE_ENDPOINT_URL to its `url`."""
+    with serving() as endpoint:
+        yield endpoint
 
 
 def url_of_test_database(database: dict[str, Any]) -> str:

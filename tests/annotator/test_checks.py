@@ -63,6 +63,22 @@ def test_a_broker_of_another_kind(settings: Any) -> None:
     assert ids(checks.check_broker(None)) == ["annotator.E003"]
 
 
+@pytest.mark.parametrize("address", ["models:8000", "http://me:secret@models/v1", "http://models:port/v1"])
+def test_a_model_endpoint_that_cannot_be_called(settings: Any, address: str) -> None:
+    settings.CANDIDATE_ENDPOINT_URL = address
+    [message] = checks.check_candidate_endpoint(None)
+    assert message.id == "annotator.E004"
+    assert "secret" not in str(message)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 601.0, float("nan")])
+def test_a_limit_on_time_that_is_none(settings: Any, seconds: float) -> None:
+    settings.CANDIDATE_ENDPOINT_URL = "http://models:8000/v1"
+    assert checks.check_candidate_endpoint(None) == []
+    settings.CANDIDATE_TIMEOUT_SECONDS = seconds
+    assert ids(checks.check_candidate_endpoint(None)) == ["annotator.E005"]
+
+
 def test_missing_mathematics(settings: Any, tmp_path: Path) -> None:
     settings.KATEX_DIR = tmp_path / "none"
     assert ids(checks.check_mathematics(None)) == ["annotator.W001"]

@@ -7,21 +7,21 @@ import gzip
 import json
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from prm_backend.sampling import MAX_RESPONSE_BYTES, EndpointError, EndpointSource, distinct
+from prm_backend.errors import EndpointError
+from prm_backend.sampling import MAX_RESPONSE_BYTES, EndpointSource, distinct
 from tests.endpoint import ModelEndpoint, Request, serving
 
 KEY = "sk-very-secret"
 
 
 @pytest.fixture
-def endpoint() -> Iterator[ModelEndpoint]:
-    with serving(answers=[f"Candidate {number}." for number in range(20)]) as running:
-        yield running
+def endpoint(model_endpoint: ModelEndpoint) -> ModelEndpoint:
+    model_endpoint.answers = [f"Candidate {number}." for number in range(20)]
+    return model_endpoint
 
 
 def source(endpoint: ModelEndpoint, **more: Any) -> EndpointSource:
@@ -209,7 +209,7 @@ def test_a_slow_server_ends_in_time(endpoint: ModelEndpoint) -> None:
     started = time.monotonic()
     error = refusal_of(endpoint, total_seconds=0.5)
     assert time.monotonic() - started < 2
-    assert str(error) == "The model endpoint did not answer within 0.5 seconds."
+    assert str(error) == "The model endpoint did not answer within 0.5 s."
     assert not error.permanent
 
 
