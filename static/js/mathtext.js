@@ -21,6 +21,7 @@ export { attach } from "./text/attachments.js";
 export { make, split };
 
 const LONGEST = 20_000;
+const MOST_FORMULAS = 300;
 const PIECE = 20_000;
 
 // PRM800K ends the last step with this heading and the answer.
@@ -84,12 +85,10 @@ function agentTurns(text, context) {
   return [list];
 }
 
-/** Of a text of extreme length the beginning is rendered; the rest waits, as plain text, behind a button. */
+/** Of an extreme text the beginning is rendered; the rest waits, as plain text, behind a button. */
 function clipped(text, context) {
-  if (text.length <= LONGEST) return nodes(text, context);
-  const paragraph = text.lastIndexOf("\n\n", LONGEST);
-  const space = text.lastIndexOf(" ", LONGEST);
-  const end = paragraph > LONGEST / 2 ? paragraph : space > LONGEST / 2 ? space : whole(text, LONGEST);
+  const end = limit(text);
+  if (end === text.length) return nodes(text, context);
   const rest = make("span", "text-rest");
   const button = make("button", "link", word("all", { n: (text.length - end).toLocaleString(document.documentElement.lang || "en") }));
   button.type = "button";
@@ -104,6 +103,23 @@ function clipped(text, context) {
   });
   rest.append(button);
   return [...nodes(text.slice(0, end), context), rest];
+}
+
+/** Where a text gets too long to be rendered in a moment: at a paragraph's or a word's end, or before one formula too many. */
+function limit(text) {
+  let end = text.length;
+  if (end > LONGEST) {
+    const paragraph = text.lastIndexOf("\n\n", LONGEST);
+    const space = text.lastIndexOf(" ", LONGEST);
+    end = paragraph > LONGEST / 2 ? paragraph : space > LONGEST / 2 ? space : whole(text, LONGEST);
+  }
+  if (end < 3 * MOST_FORMULAS) return end;
+  let [at, formulas] = [0, 0];
+  for (const part of split(text.slice(0, end))) {
+    if ((part.kind === "inline" || part.kind === "display") && ++formulas > MOST_FORMULAS) return at;
+    at += part.raw.length;
+  }
+  return end;
 }
 
 /** The same place, or one further where it would cut a character in two. */

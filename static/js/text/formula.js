@@ -9,7 +9,7 @@ const DEFINES = /\\(?:[gex]?def|let|futurelet|(?:re)?newcommand|providecommand)(
 // A price inside a formula: "\frac{$100,000}{5}".
 const PRICE = /(?<!\\)\$(?=\s?[\d.])/g;
 const SHORT = 400;
-const LONGEST = 8000;
+const LONGEST = 4000;
 const DEEPEST = 250;
 
 /** A formula's place, showing its source until `render` is called. */

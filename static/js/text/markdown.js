@@ -7,7 +7,9 @@ import { codeBlock } from "./code.js";
 import { make } from "./make.js";
 
 const RULES = ["fence", "hr", "list", "heading", "blockquote", "table", "emphasis", "strikethrough"];
+const DEEPEST = 20;
 const MOST_TOKENS = 5000;
+const MOST_CELLS = 2000;
 const LONGEST_HEADING = 120; // what is longer is a paragraph after all
 const TAGS = new Set(["p", "ul", "ol", "li", "blockquote", "thead", "tbody", "tr", "th", "td", "em", "strong", "s"]);
 
@@ -30,7 +32,7 @@ let parser = null;
 
 function markdown() {
   if (parser || !globalThis.markdownit) return parser;
-  parser = globalThis.markdownit("zero", { maxNesting: 20 }).enable(RULES);
+  parser = globalThis.markdownit("zero", { maxNesting: DEEPEST }).enable(RULES);
   const { State } = parser.inline;
   parser.inline.State = class extends State {
     scanDelims(start, canSplitWord) {
@@ -58,9 +60,11 @@ export function markdownNodes(parts, place, inline) {
   const reader = markdown();
   if (!reader) return null;
   const { source, held } = hold(parts);
+  if (cells(source) > MOST_CELLS) return null;
   const tokens = inline ? reader.parseInline(source, {}) : reader.parse(source, {});
   if (!rich && !held.some((part) => part.escaped) && tokens.every(isPlain)) return null;
-  if (tokens.length > MOST_TOKENS || countWords(tokens.map(said).join("")) !== countWords(source)) return null;
+  if (tokens.length > MOST_TOKENS || tokens.some((token) => token.level >= DEEPEST - 1)) return null;
+  if (countSigns(tokens.map(said).join("")) !== countSigns(source)) return null;
   return build(tokens, (text) => pieces(text, held, place));
 }
 
@@ -88,7 +92,15 @@ const isPlain = (token) =>
 const said = (token) =>
   token.type === "inline" ? token.children.map((child) => child.content).join("") : token.content + token.info;
 
-const countWords = (text) => text.match(/[\p{L}\p{N}]/gu)?.length ?? 0;
+/** How many characters there are that are no marks of Markdown. */
+const countSigns = (text) => text.replace(/[\s*_~#>|:+\-`.)]/g, "").length;
+
+/** At most so many cells would a table have, which markdown-it fills up to the width of its head. */
+function cells(source) {
+  if (!source.includes("|")) return 0;
+  const rows = source.split("\n").map((line) => line.split("|").length - 1).filter(Boolean);
+  return rows.length * Math.max(0, ...rows);
+}
 
 function build(tokens, pieces) {
   const root = document.createDocumentFragment();
