@@ -188,7 +188,8 @@ def problem_of_address(url: str) -> str:
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError:
+        httpx2.URL(url)
+    except (ValueError, httpx2.InvalidURL):
         return "The address of the model endpoint is malformed."
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return "The address of the model endpoint has to start with http:// or https:// and a host."

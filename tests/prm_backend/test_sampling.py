@@ -313,6 +313,7 @@ def test_a_redirect_carries_the_key_nowhere(endpoint: ModelEndpoint) -> None:
         "http://host/v1?key=1",
         "http://host/v1#top",
         "http://host/v1 ",
+        "http://host/" + "v" * 100_000,
     ],
 )
 def test_an_address_that_cannot_be_used(address: str) -> None:
