@@ -1,13 +1,87 @@
 // The tutorial: sample items on the real page, in dry mode (`state.dry === "tutorial"`, a NullOutbox, no server). It says
-// what each rating meant and what follows from it. The page calls it; it draws its own box.
+// what each answer meant and what follows from it, in its own box (label/_tutorial.html), which it puts on top of the
+// bottom bar. The samples and all that is said about them come from the server (annotator/tutorial.py).
 //
-//   const tutorial = new Tutorial(state.items);     payloads as of the API, each with `title`, `intro`, `end` and
-//                                                   hints: [{step, index?, text?, text_by_value?: {"-1", "0", "1"}, text_flagged?}]
-//   tutorial.mount(beforeElement)                   the box goes in front of it (the list of steps); announces by itself
-//   tutorial.item                                   the payload to put on the page
-//   tutorial.onAct(state, act)                      after each act, with the folded state that it led to
-//   tutorial.onSubmit(body)                         instead of what a submit leads to: says what was right, offers "next"
-//   tutorial.addEventListener("item", …)            the next sample: put tutorial.item on the page
-//   tutorial.addEventListener("done", …)            detail {skipped}: "start labeling" was pressed, or the tutorial skipped
-//
-// `state` is read as {ratings: {completion id: {value, flagged}}}. Give up, bad problem, skip and return count as submit.
+//   const tutorial = new Tutorial(state.items, keymap);
+//   tutorial.mount()                           show the box with the opening words of the sample
+//   tutorial.item                              the payload to put on the page
+//   tutorial.onAct(state, act)                 after each act; `state` is the fold that it led to
+//   tutorial.onSubmit(body)                    instead of what a submit leads to: says how it ended, offers to go on.
+//                                              Give up, bad problem and skip count, too; body.finish_reason
+//   tutorial.addEventListener("item", …)       the next sample: put tutorial.item on the page
+//   tutorial.addEventListener("done", …)       detail {skipped}: "start labeling" was pressed, or the tutorial skipped
+
+import { typeset } from "../mathtext.js";
+import { Keymap } from "./keys.js";
+
+export class Tutorial extends EventTarget {
+  #items;
+  #keymap;
+  #at = 0;
+  #box = document.getElementById("coach");
+
+  constructor(items, keymap = new Keymap()) {
+    super();
+    this.#items = items;
+    this.#keymap = keymap;
+    this.#part("skip").addEventListener("click", () => this.#done(true));
+    this.#part("next").addEventListener("click", () => this.#goOn());
+  }
+
+  get item() {
+    return this.#items[this.#at];
+  }
+
+  mount() {
+    const { count } = this.#box.dataset;
+    this.#part("count").textContent = count.replace("{n}", this.#at + 1).replace("{m}", this.#items.length);
+    this.#part("name").textContent = this.item.title;
+    this.#part("next").hidden = true;
+    this.#say(this.item.intro);
+    document.getElementById("bar").prepend(this.#box);
+    this.#box.hidden = false;
+  }
+
+  onAct(state, act) {
+    const text = about(this.item, state, act);
+    if (text) this.#say(text);
+  }
+
+  onSubmit({ finish_reason: reason }) {
+    const { ends } = this.item;
+    const next = this.#part("next");
+    this.#say(ends[reason] ?? ends[""]);
+    next.textContent = this.#at + 1 < this.#items.length ? this.#box.dataset.next : this.#box.dataset.last;
+    next.hidden = false;
+    next.focus({ preventScroll: true });
+  }
+
+  #goOn() {
+    if (this.#at + 1 === this.#items.length) return this.#done(false);
+    this.#at += 1;
+    this.#part("next").blur();
+    return this.dispatchEvent(new Event("item"));
+  }
+
+  #done(skipped) {
+    this.dispatchEvent(new CustomEvent("done", { detail: { skipped } }));
+  }
+
+  #say(text) {
+    typeset(this.#part("text"), text.replace(/\[\[(\w+)\]\]/g, (_, act) => this.#keymap.labelOf(act)));
+    this.#box.scrollTop = 0;
+  }
+
+  #part(name) {
+    return this.#box.querySelector(`.coach-${name}`);
+  }
+}
+
+/** What there is to say about an act, or undefined. */
+function about(item, state, act) {
+  const hint = item.hints.find(({ completion, critique }) =>
+    act.kind === "rate" ? completion === act.completion : act.kind === "critique" && critique === act.critique,
+  );
+  if (act.kind === "rate" && act.flagged && hint?.text_flagged) return hint.text_flagged;
+  return hint?.text_by_value[act.value] ?? item.says[act.kind];
+}
