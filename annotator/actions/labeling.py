@@ -81,7 +81,7 @@ def store_acts(assignment: Assignment, acts: Sequence[Act]) -> Session:
     said = _hear(session, acts, now)
     if session.news:
         labeling = session.labeling or _draft(session.assignment)
-        if labeling.pk is None:
+        if labeling._state.adding:
             labeling.save(force_insert=True)
         _append(labeling, session.news)
         session.labeling = labeling
@@ -109,7 +109,7 @@ def submit_labeling(assignment: Assignment, submit: SubmitAct, acts: Sequence[Ac
     if not is_correction:
         _end(session.assignment, labeling, submit, now)
     _describe(labeling, session, said, submit, now)
-    labeling.save(force_insert=labeling.pk is None)
+    labeling.save(force_insert=labeling._state.adding)
     _append(labeling, [*session.news, _submit_event(submit, labeling.active_ms - session.active_ms, now)])
     write_outcome(labeling, session.item, said, session.tree, again=is_correction)
     file_reports(labeling, session.item, said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from annotator.actions.labeling import SubmitAct
@@ -63,7 +64,7 @@ class ActInput(serializers.Serializer[Any]):
 
 
 class ActsInput(serializers.Serializer[Any]):
-    acts = ActInput(many=True, allow_empty=False, max_length=MOST_ACTS)
+    acts = serializers.ListField(child=ActInput(), allow_empty=False, max_length=MOST_ACTS)
 
 
 class SubmitInput(serializers.Serializer[Any]):
@@ -74,7 +75,7 @@ class SubmitInput(serializers.Serializer[Any]):
     answer_report = serializers.CharField(default="", allow_blank=True, max_length=2000)
     wall_ms = serializers.IntegerField(default=0, min_value=0)
     active_ms = serializers.IntegerField(default=0, min_value=0)
-    acts = ActInput(many=True, default=list, max_length=MOST_ACTS)
+    acts = serializers.ListField(child=ActInput(), default=list, max_length=MOST_ACTS)
 
 
 class NextInput(serializers.Serializer[Any]):
@@ -141,9 +142,17 @@ class ProblemOutput(serializers.Serializer[Any]):
     attachments = AttachmentOutput(many=True)
 
 
+@extend_schema_field({"oneOf": [{"type": "integer"}, {"type": "string", "format": "uuid"}], "nullable": True})
+class NodeField(serializers.Field[Any, Any, Any, Any]):
+    """A completion, or the client id of a step that the labeler wrote."""
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
 class CompletionOutput(serializers.Serializer[Any]):
     id = serializers.IntegerField()
-    parent = serializers.JSONField(allow_null=True, help_text="A completion, or the client id of a step you wrote.")
+    parent = NodeField(allow_null=True)  # type: ignore[assignment]  # the wire has the name first
     step = serializers.IntegerField()
     index = serializers.IntegerField()
     text = serializers.CharField()
@@ -158,7 +167,7 @@ class CritiqueOutput(serializers.Serializer[Any]):
 
 
 class WaitingOutput(serializers.Serializer[Any]):
-    parent = serializers.JSONField(allow_null=True)
+    parent = NodeField(allow_null=True)  # type: ignore[assignment]  # the wire has the name first
     kind = serializers.CharField()
     state = serializers.CharField(help_text="coming or failed")
     message = serializers.CharField()

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import migrations
 from django.db.models import F, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 
 
-def fill(apps, schema_editor):
+def fill(apps: Any, schema_editor: Any) -> None:
     QueueItem = apps.get_model("annotator", "QueueItem")
     Assignment = apps.get_model("annotator", "Assignment")
     Solution = apps.get_model("annotator", "Solution")

@@ -69,13 +69,13 @@ def threshold_of(checkpoint: Checkpoint | None) -> float:
 
 
 def ranked_items(generation: Generation) -> QuerySet[QueueItem]:
-    """The items of a generation in serving order, each with `place` and `picks`: its rank among those its strategy
+    """The items of a generation in serving order, each with `pick` and `picks`: its rank among those its strategy
     chose, and how many these are."""
     return (
         QueueItem.objects.filter(generation=generation)
         .select_related("solution__problem", "generation__checkpoint")
         .annotate(
-            place=Window(Rank(), partition_by=[F("strategy")], order_by=F("score").desc(nulls_last=True)),
+            pick=Window(Rank(), partition_by=[F("strategy")], order_by=F("score").desc(nulls_last=True)),
             picks=Window(Count("pk"), partition_by=[F("strategy")]),
         )
         .order_by("rank", "id")
