@@ -68,7 +68,7 @@ def access_assignment(user: User, assignment_id: UUID) -> Assignment:
 
 def access_labeling(user: User, slug: str, pk: int) -> Labeling:
     """What somebody said of a solution and submitted: one's own; a manager's campaign's, imported ones included."""
-    membership = access_membership(user, slug)
+    membership = access_membership(user, slug, Role.LABELER, Role.MANAGER)
     said = Labeling.objects.exclude(state=Labeling.State.DRAFT)
     if membership.role != Role.MANAGER:
         said = said.filter(membership=membership)

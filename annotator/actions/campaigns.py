@@ -4,11 +4,13 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
+from annotator.actions import queue
 from annotator.actions.audit import record
 from annotator.actions.generations import open_first_generation
 from annotator.dispatch import enqueue
 from annotator.errors import Conflict, Invalid
 from annotator.models import Campaign, Guideline, Job, Membership, User
+from annotator.queries.guideline import rating_words, stored_words
 from annotator.queries.pool import visible_solutions
 from prm_backend.errors import PrmError
 from prm_backend.policy import parse_policy
@@ -16,15 +18,11 @@ from prm_backend.policy import parse_policy
 DEFAULT_GUIDELINE = """\
 # How to rate a step
 
-Read the problem, then judge one step at a time, given the steps above it.
+Read the problem, then judge one step at a time, given the steps above it. If you are not sure, mark the step *unsure*
+and give your best rating.
 
-- **+ good**: right, easy to check, and it takes the solution forward.
-- **0 neutral**: right, but it does not help: it repeats, stalls or only announces.
-- **− bad**: wrong, unclear, or impossible to check in half a minute.
-
-The item ends at the first bad step. If you are not sure, mark the step *unsure* and give your best rating.
 Use **give up** if you cannot judge the solution, and **bad problem** if the problem itself makes no sense.
-A wrong reference answer is not a bad problem: judge the steps.
+A wrong reference answer is not a bad problem: report the answer, and judge the steps.
 """
 
 
@@ -37,9 +35,11 @@ def create_campaign(*, actor: User | None, slug: str, name: str, **fields: Any) 
             campaign = Campaign.objects.create(slug=slug, name=name, **fields)
     except IntegrityError as error:
         raise Conflict("slug_taken", f"There is already a campaign called {slug}.") from error
-    Guideline.objects.create(campaign=campaign, version=1, text=DEFAULT_GUIDELINE, author=actor)
+    _write_guideline(campaign, actor=actor, version=1, text=DEFAULT_GUIDELINE, words=stored_words(rating_words(None)))
     if actor:
-        Membership.objects.create(campaign=campaign, user=actor, role=Membership.Role.MANAGER)
+        Membership.objects.create(
+            campaign=campaign, user=actor, role=Membership.Role.MANAGER, guideline=campaign.guideline
+        )
     record("create campaign", campaign=campaign, actor=actor, subject=slug)
     return campaign
 
@@ -54,6 +54,8 @@ def update_campaign(campaign: Campaign, *, actor: User, **fields: Any) -> Campai
     if changed:
         campaign.save(update_fields=list(changed))
         record("update campaign", campaign=campaign, actor=actor, **changed)
+    if "labelings_wanted" in changed:
+        queue.request_rewant(campaign, actor=actor)
     return campaign
 
 
@@ -67,15 +69,49 @@ def check_policy(policy: dict[str, Any] | None) -> None:
 
 
 @transaction.atomic
-def publish_guideline(campaign: Campaign, *, actor: User, text: str) -> Guideline:
-    """Write a new version of the guideline; labelings made from now on carry its number."""
-    last = Guideline.objects.filter(campaign=campaign).order_by("-version").first()
-    if last and last.text == text:
+def publish_guideline(
+    campaign: Campaign, *, actor: User, text: str, words: dict[str, dict[str, str]] | None = None
+) -> Guideline:
+    """Write a new version of the guideline and put it in force; labelings made from now on carry its number. `words`
+    are those of the three ratings (`Guideline.words`); without any they stay as they are. What changes nothing is no
+    new version."""
+    Campaign.objects.select_for_update().get(pk=campaign.pk)
+    last = Guideline.objects.filter(campaign=campaign).first()
+    if words is None:
+        words = last.words if last else stored_words(rating_words(None))
+    if last and (last.text, last.words) == (text, words):
         return last
-    version = last.version + 1 if last else 1
-    guideline = Guideline.objects.create(campaign=campaign, version=version, text=text, author=actor)
-    record("publish guideline", campaign=campaign, actor=actor, version=version)
+    guideline = _write_guideline(campaign, actor=actor, version=last.version + 1 if last else 1, text=text, words=words)
+    record("publish guideline", campaign=campaign, actor=actor, version=guideline.version)
     return guideline
+
+
+def _write_guideline(
+    campaign: Campaign, *, actor: User | None, version: int, text: str, words: dict[str, dict[str, str]]
+) -> Guideline:
+    guideline = Guideline.objects.create(campaign=campaign, version=version, text=text, words=words, author=actor)
+    campaign.guideline = guideline
+    campaign.save(update_fields=["guideline"])
+    return guideline
+
+
+@transaction.atomic
+def acknowledge_guideline(membership: Membership, version: int) -> None:
+    """The labeler has seen what changed. Raises `Conflict` where another version is in force by now."""
+    in_force = Campaign.objects.select_related("guideline").get(pk=membership.campaign_id).guideline
+    if in_force is None or in_force.version != version:
+        raise Conflict("old_version", "The guideline has changed again: read the version that is in force now.")
+    if membership.guideline_id == in_force.pk:
+        return
+    membership.guideline = in_force
+    membership.save(update_fields=["guideline"])
+    record(
+        "acknowledge guideline",
+        campaign=membership.campaign,
+        actor=membership.user,
+        subject=str(membership.uuid),
+        version=version,
+    )
 
 
 @transaction.atomic
@@ -85,13 +121,11 @@ def activate_campaign(campaign: Campaign, *, actor: User | None) -> Campaign:
     locked = Campaign.objects.select_for_update().get(pk=campaign.pk)
     if locked.status == Campaign.Status.ACTIVE:
         return locked
-    if locked.phase != Campaign.Phase.JUDGE:
-        raise Conflict("phase_not_served", "Phase 1 labelings can be imported and exported, but not yet labeled here.")
     if not visible_solutions(locked).exists():
         raise Conflict("empty_pool", "There is nothing to label yet: import solutions first.")
     if not locked.generations.exists():
         open_first_generation(locked)
-        if locked.checkpoint is None:
+        if locked.checkpoint is None and locked.phase == Campaign.Phase.JUDGE:
             enqueue(Job.Kind.PRETRAIN, locked, actor=actor)
     locked.status = Campaign.Status.ACTIVE
     locked.save(update_fields=["status"])

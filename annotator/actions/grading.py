@@ -19,9 +19,9 @@ def grade_pending(campaign: Campaign, progress: ReportProgress) -> int:
         campaign=campaign,
         phase=2,
         graded_verdict="",
-        problem__reference_answer__isnull=False,
         import_run__state=ImportRun.State.DONE,
-    ).order_by("id")
+    )
+    pending = pending.exclude(problem__reference_answer=None, problem__corrected_answer=None).order_by("id")
     total, graded = pending.count(), 0
     with Grader() as grader:
         while chunk := list(pending.select_related("problem")[:CHUNK]):
@@ -38,7 +38,7 @@ def _grade(chunk: Sequence[Solution], grader: Grader) -> None:
     }
     for solution in chunk:
         answer = solution.final_answer or final_answer_of(last_steps.get(solution.pk, ""))
-        reference = solution.problem.reference_answer or ""
+        reference = solution.problem.answer or ""
         verdict = grader.grade(reference, answer) if answer else Solution.Verdict.UNKNOWN
         solution.graded_verdict = Solution.Verdict(str(verdict))
     with transaction.atomic():

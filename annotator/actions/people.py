@@ -4,12 +4,13 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils.crypto import get_random_string
 from rest_framework.authtoken.models import Token
 
 from annotator.actions.audit import record
 from annotator.errors import Conflict, Invalid
-from annotator.models import Campaign, Membership, User
+from annotator.models import Campaign, Membership, Message, User
 
 # No look-alikes: a one-time password is read aloud and typed once.
 ONE_TIME_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -53,7 +54,9 @@ def add_member(
         user = create_user(username=username, email=email, password=password, must_change_password=True)
     try:
         with transaction.atomic():
-            membership = Membership.objects.create(campaign=campaign, user=user, role=role)
+            membership = Membership.objects.create(
+                campaign=campaign, user=user, role=role, guideline=campaign.guideline
+            )
     except IntegrityError as error:
         raise Conflict("already_member", f"{username} already belongs to this campaign.") from error
     record("add member", campaign=campaign, actor=actor, subject=username, role=role)
@@ -92,3 +95,19 @@ def set_member_state(membership: Membership, *, actor: User, state: Membership.S
     membership.state, membership.pause_reason = state, reason if state == Membership.State.PAUSED else ""
     membership.save(update_fields=["state", "pause_reason"])
     record(f"set member {state}", campaign=membership.campaign, actor=actor, subject=membership.user.username)
+
+
+@transaction.atomic
+def send_message(campaign: Campaign, *, actor: User | None, text: str, to: Membership | None = None) -> Message:
+    """A line to one labeler, or to all of the campaign. Raises `Invalid` where it says nothing."""
+    if not text.strip():
+        raise Invalid("text_missing", "Write something first.")
+    message = Message.objects.create(campaign=campaign, membership=to, author=actor, text=text.strip())
+    record("send message", campaign=campaign, actor=actor, subject=to.user.username if to else "all labelers")
+    return message
+
+
+def mark_messages_read(membership: Membership, *, until: Message) -> None:
+    """The labeler has read this message and all before it. What came meanwhile stays unread."""
+    unread = Q(messages_read_at=None) | Q(messages_read_at__lt=until.created_at)
+    Membership.objects.filter(unread, pk=membership.pk).update(messages_read_at=until.created_at)

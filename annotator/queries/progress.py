@@ -7,10 +7,11 @@ from collections import Counter
 from dataclasses import dataclass
 from statistics import median
 
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import TruncDate
 
-from annotator.models import Assignment, Campaign, Generation, Job, Labeling, Membership, QueueItem, Rating
+from annotator.models import Assignment, Campaign, Generation, Job, Labeling, Membership, QueueItem, Rating, Report
+from annotator.queries.figures import LabelerFigures, figures_of
 from annotator.queries.labelings import submitted_labelings
 
 DAYS = 14
@@ -142,27 +143,37 @@ def labelings_today(membership: Membership, now: datetime.datetime) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a manager should look at, and what people hold."""
+
+    reports: int
+    reviews: int
+    leases: int
+
+
+def waiting_for_managers(campaign: Campaign) -> Waiting:
+    return Waiting(
+        reports=Report.objects.filter(campaign=campaign, state=Report.State.OPEN).count(),
+        reviews=QueueItem.objects.filter(
+            campaign=campaign, retired=False, taken__lt=F("wanted"), lane=QueueItem.Lane.REVIEW
+        ).count(),
+        leases=Assignment.objects.filter(campaign=campaign, state=Assignment.State.ACTIVE, ahead=False).count(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class MemberRow:
-    """A member with what they have submitted, all told and in the last seven days."""
+    """A member with the figures that they see of themselves."""
 
     membership: Membership
-    labelings: int
-    week: int
-    last: datetime.datetime | None
+    figures: LabelerFigures
 
 
-def member_rows(campaign: Campaign, now: datetime.datetime) -> list[MemberRow]:
-    """Everybody of a campaign, in two queries."""
-    week = now - datetime.timedelta(days=7)
-    said: dict[int | None, tuple[int, int]] = {
-        row["membership"]: (row["n"], row["week"])
-        for row in submitted_labelings(campaign)
-        .order_by()
-        .values("membership")
-        .annotate(n=Count("pk"), week=Count("pk", filter=Q(submitted_at__gte=week)))
-    }
-    members = campaign.memberships.select_related("user").order_by("role", "user__username")
-    return [MemberRow(member, *said.get(member.pk, (0, 0)), last=member.user.last_login) for member in members]
+def member_rows(campaign: Campaign) -> list[MemberRow]:
+    """Everybody of a campaign, in three queries."""
+    members = list(campaign.memberships.select_related("user").order_by("role", "user__username"))
+    figures = figures_of(members)
+    return [MemberRow(member, figures[member.pk]) for member in members]
 
 
 def unfinished_jobs(campaign: Campaign) -> list[Job]:

@@ -53,8 +53,10 @@ def when(moment: datetime.datetime | None) -> SafeString | str:
 
 
 @register.simple_tag
-def mark(value: int | None, *, not_bad: bool = False) -> SafeString:
-    """The shape of a rating, with its word for screen readers."""
+def mark(value: int | None, *, not_bad: bool = False, decorative: bool = False) -> SafeString:
+    """The shape of a rating, with its word for screen readers; without one where the word stands beside it."""
+    if decorative and value is not None:
+        return format_html('<span class="mark mark-{}" aria-hidden="true"></span>', RATING_WORDS[value][0])
     if not_bad:
         return format_html('<span class="mark mark-open" role="img" aria-label="{0}" title="{0}"></span>', _("not bad"))
     if value is None:
@@ -100,6 +102,15 @@ def milliseconds(value: Number) -> str:
 
 
 @register.filter
+def hours(value: Number) -> str:
+    """Working time, in seconds, to the minute."""
+    if value is None or value == "":
+        return "–"
+    whole, minutes = divmod(round(value / 60), 60)
+    return f"{whole} h {minutes} min" if whole else f"{minutes} min"
+
+
+@register.filter
 def get(mapping: dict[str, Any], key: str) -> Any:
     return mapping.get(key)
 
@@ -116,8 +127,8 @@ def strategy(name: str) -> str:
 
 @register.filter
 def why(item: QueueItem) -> str:
-    """Why this item, in one sentence. Needs `place` and `picks` (`ranked_items`)."""
-    return why_selected(item, item.place, item.picks)  # type: ignore[attr-defined]  # annotations
+    """Why this item, in one sentence. Needs `pick` and `picks` (`ranked_items`)."""
+    return why_selected(item, item.pick, item.picks)  # type: ignore[attr-defined]  # annotations
 
 
 def why_selected(item: QueueItem, place: int, picks: int) -> str:
@@ -149,4 +160,5 @@ def outcome(labeling: Labeling) -> str:
         "solution": _("no error"),
         "give_up": _("given up"),
         "bad_problem": _("bad problem"),
+        "": _("the steps asked about"),
     }.get(labeling.finish_reason, labeling.finish_reason)

@@ -15,10 +15,17 @@ from annotator.access import access_campaign_to_manage, access_membership
 from annotator.actions import campaigns
 from annotator.actions.pipeline import new_labelings
 from annotator.errors import Forbidden, Invalid, Refusal
-from annotator.forms import CampaignForm, GuidelineForm, NewCampaignForm
-from annotator.models import Campaign, Generation, Guideline, Job, Membership
+from annotator.forms import CampaignForm, NewCampaignForm
+from annotator.models import Campaign, Generation, Job, Membership
 from annotator.queries.learning import figure_rows, learning_curve
-from annotator.queries.progress import arm_progress, judged_steps, pace, stopped_kinds, unfinished_jobs
+from annotator.queries.progress import (
+    arm_progress,
+    judged_steps,
+    pace,
+    stopped_kinds,
+    unfinished_jobs,
+    waiting_for_managers,
+)
 from annotator.queries.queue import silent_queues
 from annotator.queries.totals import campaign_totals
 from annotator.views.charts import learning_chart, spark_bars
@@ -89,6 +96,7 @@ def _live(campaign: Campaign) -> dict[str, Any]:
         "until_retrain": max(campaign.retrain_after - fresh, 0),
         "jobs": jobs,
         "stopped": stopped_kinds(campaign),
+        "waiting": waiting_for_managers(campaign),
         "silent": silent_queues(now),
         "members": campaign.memberships.filter(role=Role.LABELER, state=Membership.State.ACTIVE).count(),
         "live_seconds": 2 if jobs else 15,
@@ -130,30 +138,3 @@ def settings(request: PageRequest, slug: str) -> HttpResponse | HttpResponseRedi
                 form.add_error(None, refusal.message)
                 status = refusal.status
     return show(request, membership, "campaign/settings.html", "campaign_settings", {"form": form}, status=status)
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-@page
-def guideline(request: PageRequest, slug: str) -> HttpResponse | HttpResponseRedirect:
-    """Everybody reads it; a manager's change is a new version."""
-    roles = [Role.MANAGER] if request.method == "POST" else []
-    membership = access_membership(request.user, slug, *roles)
-    versions = list(Guideline.objects.filter(campaign=membership.campaign).select_related("author"))
-    asked = request.GET.get("version", "")
-    current = next((row for row in versions if str(row.version) == asked), versions[0] if versions else None)
-    form = GuidelineForm(request.POST or None, initial={"text": versions[0].text if versions else ""})
-    if request.method == "POST" and form.is_valid():
-        published = campaigns.publish_guideline(
-            membership.campaign, actor=request.user, text=form.cleaned_data["text"].replace("\r\n", "\n")
-        )
-        messages.success(request, _("Version %(version)s is what labelers read now.") % {"version": published.version})
-        return redirect("guideline", slug)
-    context = {
-        "guideline": current,
-        "versions": versions,
-        "form": form,
-        "editing": membership.role == Role.MANAGER and ("edit" in request.GET or form.errors),
-    }
-    return show(
-        request, membership, "campaign/guideline.html", "guideline", context, status=400 if form.errors else 200
-    )

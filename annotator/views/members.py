@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import Http404, HttpResponse, HttpResponseRedirect
+from django.contrib import messages
+from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
-from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
-from annotator.access import access_membership
+from annotator.access import access_campaign_to_manage, access_member, access_membership
 from annotator.actions import people
 from annotator.errors import Conflict, Invalid, Refusal
-from annotator.forms import MemberForm, MemberStateForm
-from annotator.models import Membership
+from annotator.forms import MemberForm, MemberStateForm, MessageForm
+from annotator.models import Membership, Message
 from annotator.queries.progress import member_rows
 from annotator.views.pages import PageRequest, Role, page, show
+
+SENT = 10
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -49,7 +52,7 @@ def set_state(request: PageRequest, slug: str, pk: int) -> HttpResponseRedirect:
     form = MemberStateForm(request.POST)
     if not form.is_valid():
         raise Invalid("unknown_state", "A member is active or paused.")
-    other = _member(membership, pk)
+    other = access_member(request.user, slug, pk)
     if other.pk == membership.pk:
         raise Conflict("yourself", "You cannot pause yourself: somebody has to be able to undo it.")
     people.set_member_state(
@@ -65,25 +68,39 @@ def set_state(request: PageRequest, slug: str, pk: int) -> HttpResponseRedirect:
 @page
 def renew_password(request: PageRequest, slug: str, pk: int) -> HttpResponse:
     membership = access_membership(request.user, slug, Role.MANAGER)
-    other = _member(membership, pk)
+    other = access_member(request.user, slug, pk)
     password = people.renew_one_time_password(other, actor=request.user)
     return _list(request, membership, MemberForm(), added=other, password=password)
 
 
-def _member(membership: Membership, pk: int) -> Membership:
-    found = Membership.objects.filter(campaign=membership.campaign, pk=pk).select_related("user", "campaign").first()
-    if found is None:
-        raise Http404("No such member.")
-    return found
+@require_POST
+@page
+def message(request: PageRequest, slug: str) -> HttpResponse:
+    """Write to one labeler or to all."""
+    campaign = access_campaign_to_manage(request.user, slug)
+    form = MessageForm(request.POST, campaign=campaign)
+    if not form.is_valid():
+        return _list(request, access_membership(request.user, slug), MemberForm(), status=400, message_form=form)
+    to = form.cleaned_data["to"]
+    people.send_message(campaign, actor=request.user, text=form.cleaned_data["text"], to=to)
+    messages.success(request, _("Sent to %(who)s.") % {"who": to.user} if to else _("Sent to all labelers."))
+    return redirect("members", slug)
 
 
 def _list(
     request: PageRequest, membership: Membership, form: MemberForm, *, status: int = 200, **more: Any
 ) -> HttpResponse:
-    rows = member_rows(membership.campaign, timezone.now())
-    response = show(
-        request, membership, "campaign/members.html", "members", {"rows": rows, "form": form, **more}, status=status
-    )
+    rows = member_rows(membership.campaign)
+    context = {
+        "rows": rows,
+        "form": form,
+        "message_form": MessageForm(campaign=membership.campaign),
+        "sent": Message.objects.filter(campaign=membership.campaign).select_related("membership__user", "author")[
+            :SENT
+        ],
+        **more,
+    }
+    response = show(request, membership, "campaign/members.html", "members", context, status=status)
     if more.get("password"):
         response["Cache-Control"] = "no-store"
     return response

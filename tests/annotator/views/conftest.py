@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from django.test import Client
@@ -32,13 +33,13 @@ class Cast:
         self.campaign = activate_campaign(self.campaign, actor=self.members["manager"].user)
         return self.campaign
 
-    def label_next(self, *values: int) -> Labeling:
+    def label_next(self, *values: int, **more: Any) -> Labeling:
         """The labeler claims a solution, rates its first steps with these values and submits."""
         labeler = self.members["labeler"]
         labeler.campaign.refresh_from_db()
         assignment = claim_next(labeler)
         assert assignment is not None
-        return label(assignment, values)
+        return label(assignment, values, **more)
 
 
 @pytest.fixture

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
+from django.conf import settings
 from django.test import Client
 from django.urls import URLPattern
 
 from annotator import urls
 from annotator.actions import datasets
 from annotator.actions.learning import register_checkpoint
-from annotator.models import Checkpoint, ImportRun, Job, QueueItem
+from annotator.actions.queue import claim_next
+from annotator.models import Attachment, Campaign, Checkpoint, ImportRun, Job, Problem, QueueItem, Report
 from tests.annotator.views.conftest import Cast
 
 M, R, L = "manager", "researcher", "labeler"
@@ -23,6 +27,20 @@ PAGES: dict[str, tuple[set[str], set[str]]] = {
     "campaign_settings": ({M}, {M}),
     "guideline": (EVERYBODY, {M}),
     "label": ({M, L}, set()),
+    "label_tutorial": ({M, L}, set()),
+    "label_tutorial_done": (set(), {M, L}),
+    "label_preview": ({M}, set()),
+    "attachment": (EVERYBODY, set()),
+    "history": ({M, L}, set()),
+    "labeling": ({M, L}, set()),  # a labeler's own, a manager's campaign's
+    "labeling_withdraw": (set(), {M}),
+    "messages_read": (set(), EVERYBODY),
+    "reports": ({M}, set()),
+    "reports_close": (set(), {M}),
+    "report_settle": (set(), {M}),
+    "leases": ({M}, set()),
+    "lease_free": (set(), {M}),
+    "member_message": (set(), {M}),
     "members": ({M}, {M}),
     "member_state": (set(), {M}),
     "member_password": (set(), {M}),
@@ -52,12 +70,18 @@ def paths(cast: Cast) -> dict[str, str]:
     register_checkpoint(
         campaign, kind=Checkpoint.Kind.BACKBONE, number=0, folder="checkpoints/algebra/0000", metadata={}
     )
-    cast.label_next(1, 1, 1)
+    said = cast.label_next(1, 1, 1, comment="Look at this.")
+    lease = claim_next(cast.members[L])
+    assert lease is not None
     datasets.publish(datasets.write_draft(campaign), actor=None)
     pk = {
         "members/<int:pk>": cast.members[L].pk,
         "imports/<int:pk>": ImportRun.objects.get(campaign=campaign).pk,
         "jobs/<int:pk>": Job.objects.filter(campaign=campaign).earliest("id").pk,
+        "labelings/<int:pk>": said.pk,
+        "reports/<int:pk>": Report.objects.get(campaign=campaign).pk,
+        "leases/<uuid:assignment_id>": lease.pk,
+        "attachments/<str:sha256>": picture_of(campaign).sha256,
         "items/<int:pk>": QueueItem.objects.filter(campaign=campaign).earliest("rank").pk,
         "generations/<int:number>": 0,
         "checkpoints/<int:number>": 0,
@@ -73,6 +97,16 @@ def paths(cast: Cast) -> dict[str, str]:
     return found
 
 
+def picture_of(campaign: Campaign) -> Attachment:
+    problem = Problem.objects.filter(campaign=campaign).earliest("pk")
+    content = b"a picture"
+    sha256 = hashlib.sha256(content).hexdigest()
+    file = settings.DATA_DIR / "files" / "attachments" / sha256
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    return Attachment.objects.create(problem=problem, position=0, name="a.png", content_type="image/png", sha256=sha256)
+
+
 def test_every_page_of_a_campaign_is_in_the_table() -> None:
     assert {str(pattern.name) for pattern in urls.campaign if isinstance(pattern, URLPattern)} == set(PAGES)
 
@@ -81,7 +115,9 @@ def test_pages_open_for_the_right_roles_only(cast: Cast, paths: dict[str, str]) 
     for name, allowances in PAGES.items():
         for method, allowed in zip(("get", "post"), allowances, strict=True):
             for role in sorted(EVERYBODY | {"stranger"}):
-                status = getattr(getattr(cast, role), method)(paths[name]).status_code
+                response = getattr(getattr(cast, role), method)(paths[name])
+                response.close()
+                status = response.status_code
                 what = f"{role} {method} {name}: {status}"
                 if not allowed:
                     assert status == 405, what
@@ -101,15 +137,18 @@ def test_pages_ask_the_unknown_to_log_in(paths: dict[str, str]) -> None:
 
 
 def test_it_hides_what_belongs_to_another_campaign(cast: Cast, paths: dict[str, str]) -> None:
-    """A manager of one campaign cannot read another's rows by their number."""
-    for name in ("import", "queue_item", "generation", "checkpoint", "dataset", "dataset_download"):
+    """A manager of one campaign can neither read nor change another's rows by their number."""
+    for name in ("labeling_withdraw", "report_settle", "lease_free", "member_password"):
+        assert cast.stranger.post(paths[name].replace("/algebra/", "/geometry/")).status_code == 404, name
+    rows = ["import", "queue_item", "generation", "checkpoint", "dataset", "dataset_download", "labeling", "attachment"]
+    for name in rows:
         assert cast.stranger.get(paths[name].replace("/algebra/", "/geometry/")).status_code == 404, name
 
 
 def test_no_page_breaks_the_content_security_policy(cast: Cast, paths: dict[str, str]) -> None:
     """No inline script, style element or style attribute; what is embedded is JSON."""
     for name, (readers, _) in PAGES.items():
-        if not readers or name == "dataset_download":
+        if not readers or name in ("dataset_download", "attachment"):
             continue
         response = cast.manager.get(paths[name])
         assert "script-src 'self'" in response["Content-Security-Policy"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -9,9 +10,9 @@ from django.utils import timezone
 
 from annotator.actions.campaigns import pause_campaign
 from annotator.actions.jobs import record_pulse
-from annotator.actions.people import set_member_state
-from annotator.models import Campaign, Guideline, Job, Membership
-from tests.annotator.cast import Role, fill_pool, make_campaign
+from annotator.actions.queue import claim_next
+from annotator.models import Campaign, Job, QueueItem
+from tests.annotator.cast import fill_pool
 from tests.annotator.views.conftest import Cast
 
 Url = Callable[..., str]
@@ -20,6 +21,13 @@ SETTINGS = {
     "domain": "algebra",
     "labelings_wanted": 2,
     "lease_minutes": 20,
+    "idle_minutes": 5,
+    "correction_hours": 12,
+    "scope": "whole",
+    "target_steps": 2,
+    "progress": "optional",
+    "critiques": "required",
+    "alternatives": "off",
     "generation_size": 100,
     "audit_per_generation": 10,
     "retrain_after": 40,
@@ -32,51 +40,21 @@ SETTINGS = {
     "per_problem": 2,
 }
 
-
-# --- Home ------------------------------------------------------------------------------------------------------------
-
-
-def test_home_says_what_to_do_next_in_each_role(cast: Cast) -> None:
-    cast.active()
-    assert 'href="/c/algebra/label/"' in cast.labeler.get("/").content.decode()
-    assert 'href="/c/algebra/datasets/"' in cast.researcher.get("/").content.decode()
-    assert "Overview" in cast.manager.get("/").content.decode()
-
-
-def test_home_tells_a_paused_labeler_why(cast: Cast) -> None:
-    cast.active()
-    manager = cast.members["manager"].user
-    set_member_state(cast.members["labeler"], actor=manager, state=Membership.State.PAUSED, reason="Let us talk first.")
-    body = cast.labeler.get("/").content.decode()
-    assert "Let us talk first." in body
-    assert 'href="/c/algebra/label/"' not in body
-
-
-def test_home_of_somebody_without_campaigns_says_how_to_get_in(cast: Cast) -> None:
-    Membership.objects.all().delete()
-    assert "adds you by your user name, labeler" in cast.labeler.get("/").content.decode()
-
-
-def test_home_costs_the_same_for_many_campaigns(cast: Cast) -> None:
-    def cost() -> int:
-        client = cast.labeler
-        with CaptureQueriesContext(connection) as queries:
-            client.get("/")
-        return len(queries)
-
-    few = cost()
-    for number in range(5):
-        Membership.objects.create(
-            campaign=make_campaign(f"more-{number}"), user=cast.members["labeler"].user, role=Role.LABELER
-        )
-    assert cost() == few
+NEW = {
+    **SETTINGS,
+    "slug": "algebra-2",
+    "phase": 2,
+    "candidates_shown": 5,
+    "continue_by": "draw",
+    "backbone": "embedded",
+}
 
 
 # --- Create, settings ------------------------------------------------------------------------------------------------
 
 
 def test_a_manager_creates_a_campaign_and_manages_it(cast: Cast) -> None:
-    response = cast.manager.post("/campaigns/new/", {**SETTINGS, "slug": "algebra-2", "backbone": "embedded"})
+    response = cast.manager.post("/campaigns/new/", NEW)
     assert response["Location"] == "/c/algebra-2/"
     campaign = Campaign.objects.get(slug="algebra-2")
     assert campaign.selection_policy == {"random_share": 0.25, "strategies": {"uncertainty": 1.0}, "per_problem": 2}
@@ -84,13 +62,13 @@ def test_a_manager_creates_a_campaign_and_manages_it(cast: Cast) -> None:
 
 
 def test_a_short_name_that_cannot_stand_in_an_address_is_refused(cast: Cast) -> None:
-    response = cast.manager.post("/campaigns/new/", {**SETTINGS, "slug": "Algebra 2!", "backbone": "embedded"})
+    response = cast.manager.post("/campaigns/new/", {**NEW, "slug": "Algebra 2!"})
     assert response.status_code == 400
     assert "Use letters, digits, hyphens and underscores only." in response.content.decode()
 
 
 def test_a_taken_name_is_refused_on_the_form(cast: Cast) -> None:
-    response = cast.manager.post("/campaigns/new/", {**SETTINGS, "slug": "geometry", "backbone": "embedded"})
+    response = cast.manager.post("/campaigns/new/", {**NEW, "slug": "geometry"})
     assert response.status_code in (400, 409)
     assert "already" in response.content.decode()
 
@@ -106,6 +84,46 @@ def test_settings_change_what_was_changed(cast: Cast, url: Url) -> None:
     campaign = Campaign.objects.get(slug="algebra")
     assert (campaign.name, campaign.labelings_wanted, campaign.gate_policy) == ("Algebra, second part", 2, "better")
     assert campaign.slug == "algebra"
+    assert (campaign.progress, campaign.critiques, campaign.alternatives) == ("optional", "required", "off")
+    assert (campaign.idle_minutes, campaign.correction_hours) == (5, 12)
+
+
+def test_a_change_of_the_labelings_wanted_goes_through_the_queue(cast: Cast, url: Url) -> None:
+    cast.manager.post(url("settings/"), SETTINGS)
+    assert Job.objects.filter(campaign=cast.campaign, kind=Job.Kind.REWANT).count() == 1
+    Job.objects.update(state=Job.State.DONE)
+    cast.manager.post(url("settings/"), {**SETTINGS, "name": "Another name"})
+    assert Job.objects.filter(campaign=cast.campaign, kind=Job.Kind.REWANT).count() == 1
+
+
+def test_settings_ask_only_what_means_something_in_the_phase(cast: Cast, url: Url) -> None:
+    judge = cast.manager.get(url("settings/")).content.decode()
+    assert 'name="alternatives"' in judge
+    assert 'name="always_grid"' not in judge
+    Campaign.objects.update(phase=1)
+    choose = cast.manager.get(url("settings/")).content.decode()
+    assert 'name="always_grid"' in choose
+    assert 'name="alternatives"' not in choose
+
+
+def test_a_candidate_endpoint_is_offered_where_the_operator_has_one(cast: Cast, url: Url, settings: Any) -> None:
+    settings.CANDIDATE_ENDPOINT_URL = ""
+    assert "candidate_source" not in cast.manager.get(url("settings/")).content.decode()
+    settings.CANDIDATE_ENDPOINT_URL = "http://127.0.0.1:9/v1"
+    assert "candidate_source" in cast.manager.get(url("settings/")).content.decode()
+    asked = {**SETTINGS, "candidate_source": "endpoint"}
+    refused = cast.manager.post(url("settings/"), asked)
+    assert "Name the model that is to write candidates." in refused.content.decode()
+    assert cast.manager.post(url("settings/"), {**asked, "candidate_model": "tiny"}).status_code == 302
+    assert Campaign.objects.get(slug="algebra").candidate_model == "tiny"
+
+
+def test_a_phase_1_campaign_is_created_with_its_own_settings(cast: Cast) -> None:
+    cast.manager.post("/campaigns/new/", {**NEW, "phase": 1, "always_grid": "on", "scope": "targeted"})
+    campaign = Campaign.objects.get(slug="algebra-2")
+    assert (campaign.phase, campaign.candidates_shown, campaign.always_grid) == (1, 5, True)
+    assert campaign.continue_by == "draw"
+    assert campaign.scope == "whole"
 
 
 @pytest.mark.parametrize(
@@ -168,6 +186,20 @@ def test_the_overview_costs_the_same_for_a_larger_pool(cast: Cast, url: Url) -> 
     assert cost() == few <= 30
 
 
+def test_the_overview_says_what_waits_for_a_manager(cast: Cast, url: Url) -> None:
+    cast.active()
+    quiet = cast.manager.get(url()).content.decode()
+    assert "to look at" not in quiet
+    cast.label_next(1, 1, 1, comment="Nice one.")
+    waiting = QueueItem.objects.filter(taken=0).earliest("pk")
+    QueueItem.objects.filter(pk=waiting.pk).update(lane=QueueItem.Lane.REVIEW)
+    claim_next(cast.members["labeler"])
+    body = cast.manager.get(url()).content.decode()
+    assert f'<a href="{url("reports/")}">1 report to look at</a>' in body
+    assert "1 item waits for a reviewer" in body
+    assert f'<a href="{url("leases/")}">1 solution is with a labeler</a>' in body
+
+
 def test_the_overview_says_when_no_worker_runs_what_waits_and_how_to_start_one(cast: Cast, url: Url) -> None:
     cast.active()
     body = cast.manager.get(url()).content.decode()
@@ -211,39 +243,7 @@ def test_what_cannot_be_activated_is_refused_in_words(cast: Cast, url: Url) -> N
     empty = cast.manager.post(url("status/"), {"do": "activate"})
     assert empty.status_code == 409
     assert "import solutions first" in empty.content.decode()
-    Campaign.objects.filter(slug="algebra").update(phase=1)
-    response = cast.manager.post(url("status/"), {"do": "activate"})
-    assert response.status_code == 409
-    assert "Phase 1 labelings can be imported and exported" in response.content.decode()
-    assert "Nothing was changed" in response.content.decode()
-
-
-# --- Guideline -------------------------------------------------------------------------------------------------------
-
-
-def test_a_change_of_the_guideline_is_a_new_version(cast: Cast, url: Url) -> None:
-    assert cast.manager.post(url("guideline/"), {"text": "# Be *kind*\r\n\r\nand exact."})["Location"] == url(
-        "guideline/"
-    )
-    assert Guideline.objects.filter(campaign=cast.campaign).count() == 2
-    body = cast.labeler.get(url("guideline/")).content.decode()
-    assert "<h1>Be <em>kind</em></h1>" in body
-    assert "How to rate a step" in cast.labeler.get(url("guideline/?version=1")).content.decode()
-
-
-def test_a_guideline_cannot_smuggle_html_or_links(cast: Cast, url: Url) -> None:
-    text = "<script>alert(1)</script> [click](javascript:alert(1)) ![x](http://example.org/x.png) <b>bold</b>"
-    cast.manager.post(url("guideline/"), {"text": text})
-    body = cast.labeler.get(url("guideline/")).content.decode().partition("<article")[2].partition("</article>")[0]
-    assert "&lt;script&gt;" in body
-    for tag in ("<script", "<a ", "<img", "<b>"):
-        assert tag not in body
-
-
-def test_an_empty_guideline_is_refused(cast: Cast, url: Url) -> None:
-    response = cast.manager.post(url("guideline/"), {"text": "  "})
-    assert response.status_code == 400
-    assert "This field is required" in response.content.decode()
+    assert "Nothing was changed" in empty.content.decode()
 
 
 def test_the_navigation_shows_what_the_role_can_open(cast: Cast, url: Url) -> None:
