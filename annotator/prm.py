@@ -193,9 +193,19 @@ def select_active(
             strategy=pick.strategy,
             inclusion_probability=pick.inclusion_probability,
             score=pick.score,
+            target_steps=_target_steps(campaign, step_scores(scored.get(int(pick.key)))),
         )
         for pick in picks
     ]
+
+
+def _target_steps(campaign: Campaign, scores: StepScores | None) -> tuple[int, ...] | None:
+    """Targeted labeling: the steps about which the checkpoint is least sure, as far as they are likely to be reached."""
+    if campaign.scope != Campaign.Scope.TARGETED or scores is None:
+        return None
+    from prm_backend.selection import most_uncertain_steps
+
+    return most_uncertain_steps(scores, campaign.target_steps)
 
 
 def step_scores(row: SolutionScore | None) -> StepScores | None:

@@ -22,6 +22,7 @@ FollowUp = Literal["off", "optional", "required"]
 Node = int | str | None
 
 ALTERNATIVES_SHOWN = 7
+NOT_NEEDED = "A step of one's own is for where no candidate is good."
 PROGRESS_SCALE = (0, 1, 2, 3)
 
 
@@ -181,6 +182,11 @@ def walk(item: Item, said: Said) -> list[Stage]:
     return stages
 
 
+def may_write(item: Item, said: Said) -> bool:
+    """Whether the labeler is to write a step now: no candidate of the step reached is good, or there are none."""
+    return item.phase == 1 and walk(item, said)[-1].missing == "own_step"
+
+
 def _stage(item: Item, said: Said, node: Node, step: int) -> Stage:
     shown = _shown(item, said, node, step)
     if any(candidate.id not in said.ratings for candidate in shown):
@@ -306,8 +312,10 @@ def _write(item: Item, said: Said, act: Act) -> Said:
             raise Invalid("text_missing", "Write the step.")
         deepest = max(said.written)
         return _prune_walk(item, replace(said, written={s: own for s, own in said.written.items() if s != deepest}))
-    if last.missing != "own_step":
-        raise Conflict("not_needed", "A step of one's own is for where no candidate is good.")
+    # Candidates that nobody has rated may have come after the step was written: `may_write` is for new steps.
+    rated = any(candidate.id in said.ratings for candidate in last.shown)
+    if last.missing != "own_step" and (rated or last.missing != "ratings"):
+        raise Conflict("not_needed", NOT_NEEDED)
     return replace(
         said,
         written={**said.written, last.step: act.client_id},

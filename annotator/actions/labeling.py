@@ -18,8 +18,8 @@ from annotator.actions.frontier import is_coming, want_candidates
 from annotator.actions.outcome import write_outcome
 from annotator.actions.queue import end_assignment, lock_assignment, take_permit_back
 from annotator.errors import Conflict, Invalid
-from annotator.models import Assignment, Completion, Labeling, RatingEvent, User
-from annotator.protocol import Act, Item, Said, finish_reason, fold, missing, walk
+from annotator.models import Assignment, Completion, Labeling, RatingEvent, Solution, User
+from annotator.protocol import NOT_NEEDED, Act, Item, Said, finish_reason, fold, may_write, missing, walk
 from annotator.queries.items import ACT_KINDS, Tree, act_of
 from prm_backend.types import FinishReason
 
@@ -192,7 +192,7 @@ def _hear(session: Session, acts: Sequence[Act], now: datetime.datetime) -> Said
     for index, act in enumerate(news):
         completion = act.completion
         if act.kind == Kind.WRITE and act.text.strip():
-            completion = _write_step(session, fold(session.item, earlier + news[: index + 1]), act).pk
+            completion = _write_step(session, fold(session.item, earlier + news[:index]), act).pk
         active_ms = min(max(act.active_ms, 0), allowance)
         allowance -= active_ms
         session.news.append(_event_of(act, completion, active_ms, now))
@@ -239,15 +239,19 @@ def _unspent(session: Session, now: datetime.datetime) -> int:
     return max(elapsed - sum(event.active_ms for event in session.events), 0)
 
 
-def _write_step(session: Session, said: Said, act: Act) -> Completion:
+def _write_step(session: Session, before: Said, act: Act) -> Completion:
     """The labeler's own step as a completion, so that what follows it has a parent."""
-    step = next(step for step, own in said.written.items() if own == act.client_id)
-    stage = walk(session.item, said)[step - 1] if step else None
-    parent = stage.next if stage else None
+    if not may_write(session.item, before):
+        raise Conflict("not_needed", NOT_NEEDED)
+    stages = walk(session.item, before)
+    step = stages[-1].step
+    parent = stages[-2].next if step else None
     if isinstance(parent, str):
         parent = next(key for key, own in session.tree.own.items() if own == parent)
     if is_coming(session.assignment.solution_id, parent):
         raise Conflict("candidates_coming", "Candidates for this step are on their way.")
+    # Two writers, of whom one may be a worker with candidates, may not choose the same next index.
+    Solution.objects.select_for_update().get(pk=session.assignment.solution_id)
     siblings = Completion.objects.filter(solution=session.assignment.solution_id, parent=parent)
     last = siblings.order_by("-completion_index").values_list("completion_index", flat=True).first()
     made = Completion.objects.create(

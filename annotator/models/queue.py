@@ -67,8 +67,8 @@ class QueueItem(models.Model):
 
 
 class Assignment(models.Model):
-    """A queue item leased to one person until a time. It holds a permit (`QueueItem.taken`) while active or done. A lease
-    that ran out stays active until somebody else's claim takes its permit over; other ends give the permit back."""
+    """A queue item leased to one person until a time. It holds a permit (`QueueItem.taken`) while active or done. A
+    lease that ran out stays active until somebody else's claim takes its permit over; other ends give it back."""
 
     class State(models.TextChoices):
         ACTIVE = "active"

@@ -82,7 +82,7 @@ def ranked_items(generation: Generation) -> QuerySet[QueueItem]:
     )
 
 
-def place_of(item: QueueItem) -> tuple[int, int]:
+def standing_of(item: QueueItem) -> tuple[int, int]:
     """The rank of one item among those its strategy chose, and how many these are."""
     picks = QueueItem.objects.filter(generation=item.generation, strategy=item.strategy)
     better = picks.filter(score__gt=item.score).count() if item.score is not None else 0

@@ -13,9 +13,9 @@ from annotator.queries.learning import (
     LABELINGS,
     figure_rows,
     learning_curve,
-    place_of,
     ranked_items,
     solution_view,
+    standing_of,
 )
 from annotator.queries.progress import arm_progress, generation_rows
 from annotator.templatetags.stepmark import why_selected
@@ -59,9 +59,9 @@ def generation(request: PageRequest, slug: str, number: int) -> HttpResponse:
 def queue_item(request: PageRequest, slug: str, pk: int) -> HttpResponse:
     """One solution: the PRM's p(−) as a strip of shades, what people said under it."""
     item = access_queue_item(request.user, slug, pk)
-    place, picks = place_of(item)
+    standing, picks = standing_of(item)
     held = item.assignments.filter(state=Assignment.State.ACTIVE).select_related("membership__user")
-    context = {"item": item, "why": why_selected(item, place, picks), "held": held, "view": solution_view(item)}
+    context = {"item": item, "why": why_selected(item, standing, picks), "held": held, "view": solution_view(item)}
     return show(request, access_membership(request.user, slug), "campaign/queue_item.html", "generations", context)
 
 

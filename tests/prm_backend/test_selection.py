@@ -18,6 +18,7 @@ from prm_backend.selection import (
     Candidates,
     Pick,
     draw_random,
+    most_uncertain_steps,
     random_count,
     select,
     select_active,
@@ -314,3 +315,13 @@ def test_a_hundred_thousand_solutions_take_seconds_at_most() -> None:
     picks = select(candidates, MIXTURE, 1000, rng())
     assert len(picks) == 1000
     assert time.process_time() - started < 3
+
+
+def test_the_steps_to_ask_about_are_uncertain_and_likely_to_be_reached() -> None:
+    def scores(*bad: float) -> StepScores:
+        nothing = (0.0,) * len(bad)
+        return StepScores(bad=bad, neutral=nothing, good=tuple(1 - p for p in bad), spread=nothing)
+
+    assert most_uncertain_steps(scores(0.01, 0.5, 0.02, 0.45), 2) == (1, 3)
+    assert most_uncertain_steps(scores(0.4, 0.99, 0.5, 0.5), 1) == (0,), "nobody gets past the second step"
+    assert most_uncertain_steps(scores(0.1, 0.2), 5) == (0, 1)
