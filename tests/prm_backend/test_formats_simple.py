@@ -18,6 +18,7 @@ from prm_backend.formats.field import Field
 from prm_backend.formats.simple import parse
 from prm_backend.types import SolutionRecord
 
+GUIDE = Path(__file__).parents[2] / "docs" / "formats.md"
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF"
 GIF = b"GIF89a\1\0\1\0"
@@ -158,3 +159,10 @@ def test_a_hundred_megabytes_of_base64_are_refused(tmp_path: Path) -> None:
         file.write('"}]}\n')
     with pytest.raises(FormatError, match=r"^line 1: the line is longer than 16 MiB$"):
         list(read_records(rows))
+
+
+def test_the_example_of_the_guide_is_a_row() -> None:
+    example = GUIDE.read_text().partition("```json\n")[2].partition("```")[0]
+    record = parse(Field(json.loads(example), 1))
+    assert record.alternatives == ((), ("That makes 2.\n\n# Answer\n\n2", "That makes 11."))
+    assert record.critiques == ((), ("The sum is wrong.",))
