@@ -2,7 +2,8 @@
 
 Plain data: nothing is read from the database, nothing that is answered here is kept. Beside the fields of an item there
 are `title`, `intro`, `hints` (what to say about a rating of a completion or a critique, by value, and about the unsure
-mark), `says` (by kind of act) and `ends` (by finish reason; "" for any other). `[[undo]]` in a text is the key of that act.
+mark), `says` (by kind of act) and `ends` (by finish reason; "" for any other). `[[undo]]` in a text stands for the key
+of that act.
 """
 
 from __future__ import annotations
@@ -282,12 +283,8 @@ def _balls() -> dict[str, Any]:
         _hint(
             1,
             _("It is the natural reading, so it is not bad. If the guideline leaves you in doubt, press [[unsure]]."),
-            _(
-                "That can be argued: it only says how the problem is read. If you are in doubt, go up and press [[unsure]]."
-            ),
-            _(
-                "That can be argued: it settles what the problem leaves open. If you are in doubt, go up and press [[unsure]]."
-            ),
+            _("That can be argued: it only says how the problem is read. If in doubt, go up and press [[unsure]]."),
+            _("That can be argued: it settles what the problem leaves open. If in doubt, go up and press [[unsure]]."),
             text_flagged=_("Marked unsure: your rating counts, and a manager sees that the guideline was no help."),
         ),
         _hint(
@@ -319,7 +316,7 @@ def _balls() -> dict[str, Any]:
         "says": {"undo": _("Taken back.")},
         "ends": {
             "solution": _(
-                "That was the last sample. The guideline ([[guideline]]) and the keys ([[keys]]) are always one key away."
+                "That was the last sample. Guideline ([[guideline]]) and keys ([[keys]]) are always one key away."
             ),
             "": _(
                 "That was the last sample. Giving up is no shame: where you cannot judge, say so, and the item goes to "

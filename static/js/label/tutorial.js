@@ -1,6 +1,7 @@
 // The tutorial: sample items on the real page, in dry mode (`state.dry === "tutorial"`, a NullOutbox, no server). It says
 // what each answer meant and what follows from it, in its own box (label/_tutorial.html), which it puts on top of the
-// bottom bar. The samples and all that is said about them come from the server (annotator/tutorial.py).
+// bottom bar. The samples and all that is said about them come from the server (annotator/tutorial.py). "Skip the tutorial"
+// and, at the end, "Start labeling" are the box's own form: the server remembers and shows the first real item.
 //
 //   const tutorial = new Tutorial(state.items, keymap);
 //   tutorial.mount()                           show the box with the opening words of the sample
@@ -9,7 +10,6 @@
 //   tutorial.onSubmit(body)                    instead of what a submit leads to: says how it ended, offers to go on.
 //                                              Give up, bad problem and skip count, too; body.finish_reason
 //   tutorial.addEventListener("item", …)       the next sample: put tutorial.item on the page
-//   tutorial.addEventListener("done", …)       detail {skipped}: "start labeling" was pressed, or the tutorial skipped
 
 import { typeset } from "../mathtext.js";
 import { Keymap } from "./keys.js";
@@ -24,8 +24,10 @@ export class Tutorial extends EventTarget {
     super();
     this.#items = items;
     this.#keymap = keymap;
-    this.#part("skip").addEventListener("click", () => this.#done(true));
-    this.#part("next").addEventListener("click", () => this.#goOn());
+    this.#part("next").addEventListener("click", () => {
+      this.#at += 1;
+      this.dispatchEvent(new Event("item"));
+    });
   }
 
   get item() {
@@ -38,33 +40,21 @@ export class Tutorial extends EventTarget {
     this.#part("name").textContent = this.item.title;
     this.#part("next").hidden = true;
     this.#say(this.item.intro);
-    document.getElementById("bar").prepend(this.#box);
+    document.getElementById("bar").before(this.#box);
     this.#box.hidden = false;
   }
 
-  onAct(state, act) {
-    const text = about(this.item, state, act);
+  onAct(_, act) {
+    const text = about(this.item, act);
     if (text) this.#say(text);
   }
 
   onSubmit({ finish_reason: reason }) {
     const { ends } = this.item;
-    const next = this.#part("next");
     this.#say(ends[reason] ?? ends[""]);
-    next.textContent = this.#at + 1 < this.#items.length ? this.#box.dataset.next : this.#box.dataset.last;
-    next.hidden = false;
-    next.focus({ preventScroll: true });
-  }
-
-  #goOn() {
-    if (this.#at + 1 === this.#items.length) return this.#done(false);
-    this.#at += 1;
-    this.#part("next").blur();
-    return this.dispatchEvent(new Event("item"));
-  }
-
-  #done(skipped) {
-    this.dispatchEvent(new CustomEvent("done", { detail: { skipped } }));
+    const button = this.#part(this.#at + 1 < this.#items.length ? "next" : "start");
+    button.hidden = false;
+    button.focus({ preventScroll: true });
   }
 
   #say(text) {
@@ -78,7 +68,7 @@ export class Tutorial extends EventTarget {
 }
 
 /** What there is to say about an act, or undefined. */
-function about(item, state, act) {
+function about(item, act) {
   const hint = item.hints.find(({ completion, critique }) =>
     act.kind === "rate" ? completion === act.completion : act.kind === "critique" && critique === act.critique,
   );
