@@ -200,7 +200,7 @@ def select_active(
 
 
 def _target_steps(campaign: Campaign, scores: StepScores | None) -> tuple[int, ...] | None:
-    """Targeted labeling: the steps about which the checkpoint is least sure, as far as they are likely to be reached."""
+    """Targeted labeling: the steps of which the checkpoint is least sure, as far as they are likely to be reached."""
     if campaign.scope != Campaign.Scope.TARGETED or scores is None:
         return None
     from prm_backend.selection import most_uncertain_steps

@@ -116,8 +116,8 @@ class Pick:
 
 
 def most_uncertain_steps(scores: StepScores, count: int) -> tuple[int, ...]:
-    """Which `count` steps of one solution to ask about, in reading order: those whose p(−) is nearest to 1/2 and has the
-    widest spread over the heads, weighted by the probability that a reader gets that far without an error."""
+    """Which `count` steps of one solution to ask about, in reading order: those whose p(−) is nearest to 1/2 and has
+    the widest spread over the heads, weighted by the probability that a reader gets that far without an error."""
     bad = np.array(scores.bad, float)
     reached = np.concatenate([[1.0], np.cumprod(1 - bad)[:-1]])
     worth = reached * (1 - 2 * np.abs(bad - 0.5) + np.array(scores.spread, float))

@@ -19,7 +19,7 @@ from rest_framework.views import APIView
 from annotator import access
 from annotator.actions import datasets
 from annotator.actions.campaigns import acknowledge_guideline
-from annotator.actions.frontier import retry_candidates
+from annotator.actions.frontier import retry_candidates, want_first_candidates
 from annotator.actions.labeling import store_acts, submit_labeling
 from annotator.actions.preferences import set_keys
 from annotator.actions.queue import claim_next, renew_lease, return_assignment
@@ -90,6 +90,7 @@ class NextView(APIView):
         assignment = claim_next(membership, ahead=_checked(shapes.NextInput(data=request.data))["ahead"])
         if assignment is None:
             return Response({"item": None, "empty": why_empty(membership).as_dict()})
+        want_first_candidates(assignment)
         return Response({"item": _item(assignment), "empty": None})
 
 

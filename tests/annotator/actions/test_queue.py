@@ -13,13 +13,26 @@ from django.conf import settings
 from django.db import connection, connections
 from django.utils import timezone
 
-from annotator.actions.campaigns import activate_campaign, pause_campaign
+from annotator.actions.campaigns import activate_campaign, pause_campaign, publish_guideline
 from annotator.actions.people import set_member_state
-from annotator.actions.queue import claim_next, renew_lease, return_assignment
+from annotator.actions.queue import claim_next, free_lease, renew_lease, return_assignment, rewant
 from annotator.errors import Conflict
 from annotator.models import Assignment, Campaign, Membership, QueueItem
 from annotator.queries.queue import why_empty
-from tests.annotator.cast import Role, fill_pool, label, make_campaign, make_member, make_user, path_of, rate, rating
+from tests.annotator.cast import (
+    Role,
+    fill_pool,
+    import_rows,
+    label,
+    make_campaign,
+    make_member,
+    make_user,
+    path_of,
+    problem_texts,
+    rate,
+    rating,
+    simple_row,
+)
 from tests.conftest import url_of_test_database
 
 pytestmark = pytest.mark.django_db
@@ -153,6 +166,111 @@ def test_a_claim_costs_the_same_few_statements_however_much_was_done(django_asse
         label(claim(lea), [-1])
     with django_assert_max_num_queries(8):  # two of them open and close the transaction
         claim(lea)
+
+
+# --- Order and lanes -------------------------------------------------------------------------------------------------
+
+
+def test_one_problems_solutions_are_spread_over_labelers() -> None:
+    campaign = make_campaign(audit_per_generation=0)
+    texts = problem_texts("train", 2)
+    import_rows(campaign, [simple_row(text, [f"{number}."]) for text in texts for number in range(3)])
+    campaign = activate_campaign(campaign, actor=None)
+    lea = make_member(campaign, "lea")
+    served = []
+    for _ in range(6):
+        assignment = claim(lea)
+        served.append(assignment.problem_id)
+        label(assignment, [-1])
+    assert len(set(served[:2])) == 2, "another problem comes first, while there is one"
+    assert claim_next(lea) is None
+
+
+def test_a_claim_goes_on_behind_what_the_labeler_has_had() -> None:
+    campaign = open_campaign(train=4, labelings_wanted=2)
+    lea, max_ = make_member(campaign, "lea"), make_member(campaign, "max")
+    first = [label(claim(lea), [-1]).solution_id for _ in range(4)]
+    second = [label(claim(max_), [-1]).solution_id for _ in range(4)]
+    assert first == second, "both go through the queue in its order"
+    assert (claim_next(lea), claim_next(max_)) == (None, None)
+
+
+def test_what_comes_back_is_served_before_the_rest() -> None:
+    campaign = open_campaign(train=4)
+    lea, max_ = make_member(campaign, "lea"), make_member(campaign, "max")
+    skipped = claim(lea)
+    claim(max_)
+    return_assignment(skipped, "skip")
+    assert claim(make_member(campaign, "noa")).solution_id == skipped.solution_id
+
+
+def test_what_was_put_off_comes_back_after_other_work_unless_somebody_else_took_it() -> None:
+    campaign = open_campaign(train=2)
+    lea = make_member(campaign, "lea")
+    later = claim(lea)
+    return_assignment(later, "postpone")
+    other = claim(lea)
+    assert other.pk != later.pk
+    label(other, [-1])
+    assert claim(lea).pk == later.pk
+    return_assignment(later, "postpone")
+    assert claim(make_member(campaign, "max")).solution_id == later.solution_id
+    assert claim_next(lea) is None
+
+
+def test_the_solution_ahead_is_the_persons_own_until_they_leave_it() -> None:
+    campaign = open_campaign(train=2)
+    lea, max_ = make_member(campaign, "lea"), make_member(campaign, "max")
+    current = claim(lea)
+    ahead = claim_next(lea, ahead=True)
+    assert ahead is not None
+    assert claim_next(max_) is None
+    label(current, [-1])
+    assert claim(lea).pk == ahead.pk
+    expire(ahead)
+    assert claim(max_).solution_id == ahead.solution_id
+
+
+def test_a_lease_that_ran_out_stays_its_labelers_while_nobody_else_asks() -> None:
+    lea = make_member(open_campaign(), "lea")
+    left = claim(lea)
+    expire(left)
+    assert label(left, [-1]).state == "submitted"
+
+
+def test_a_manager_frees_a_lease() -> None:
+    campaign = open_campaign(train=1)
+    lea, mia = make_member(campaign, "lea"), make_member(campaign, "mia", Role.MANAGER)
+    held = claim(lea)
+    free_lease(held, actor=mia.user)
+    with pytest.raises(Conflict):
+        free_lease(held, actor=mia.user)
+    assert claim(make_member(campaign, "max")).solution_id == held.solution_id
+    assert claim_next(lea) is None
+
+
+def test_more_labelings_wanted_open_finished_solutions_again_and_fewer_close_them() -> None:
+    campaign = open_campaign(train=3)
+    lea, max_ = make_member(campaign, "lea"), make_member(campaign, "max")
+    done = label(claim(lea), [-1]).solution_id
+    Campaign.objects.update(labelings_wanted=2)
+    campaign.refresh_from_db()
+    assert rewant(campaign) == 3
+    assert claim(max_).solution_id == done
+    Campaign.objects.update(labelings_wanted=1)
+    campaign.refresh_from_db()
+    rewant(campaign)
+    items = QueueItem.objects.order_by("rank").values_list("taken", "wanted")
+    assert sorted(items) == [(0, 1), (0, 1), (2, 2)], "what is under way stays"
+
+
+def test_nobody_is_asked_before_they_have_read_a_changed_guideline() -> None:
+    campaign = open_campaign()
+    lea = make_member(campaign, "lea")
+    publish_guideline(campaign, actor=make_user("boss"), text="Be kind.")
+    lea.campaign.refresh_from_db()
+    assert claim_next(lea) is None
+    assert why_empty(lea).code == "guideline"
 
 
 CLAIM_EVERYTHING = """
