@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from annotator.access import access_campaign_to_research, access_dataset_version, access_membership
 from annotator.actions.datasets import companion_file, export_lines, request_dataset
-from annotator.models import DatasetVersion, Job
+from annotator.models import DatasetVersion, Job, Labeling
 from annotator.queries.labelings import submitted_labelings
 from annotator.views.pages import PageRequest, Role, page, page_of, show
 from prm_backend.formats import FORMATS
@@ -27,14 +27,17 @@ RECORDS = 3
 def datasets(request: PageRequest, slug: str) -> HttpResponse | HttpResponseRedirect:
     membership = access_membership(request.user, slug, Role.RESEARCHER, Role.MANAGER)
     if request.method == "POST":
-        request_dataset(membership.campaign, actor=request.user)
+        include_targeted = "include_targeted" in request.POST
+        request_dataset(membership.campaign, actor=request.user, include_targeted=include_targeted)
         return redirect("datasets", slug)
     versions = DatasetVersion.objects.filter(campaign=membership.campaign).select_related("created_by")
     job = Job.objects.filter(campaign=membership.campaign, kind=Job.Kind.DATASET, state__in=Job.UNFINISHED).first()
+    labelings = submitted_labelings(membership.campaign)
     context = {
         "versions": page_of(request, versions, VERSIONS),
         "job": job,
-        "labelings": submitted_labelings(membership.campaign).count(),
+        "labelings": labelings.count(),
+        "has_targeted": labelings.filter(scope=Labeling.Scope.TARGETED).exists(),
     }
     return show(request, membership, "campaign/datasets.html", "datasets", context)
 

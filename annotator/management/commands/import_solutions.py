@@ -55,5 +55,5 @@ class Command(BaseCommand):
         run.refresh_from_db()
         if run.state != ImportRun.State.DONE:
             raise CommandError(f"{options['file']}: {run.error or 'the import did not finish'}")
-        counts = {name: run.report.get(name, 0) for name in COUNTED}
+        counts = dict.fromkeys(COUNTED, 0) | run.report
         self.stdout.write(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items()))

@@ -86,6 +86,14 @@ def test_an_import_reports_its_counts_and_an_export_writes_the_file(
     assert [json.loads(line)["label"]["finish_reason"] for line in out.read_text().splitlines()] == ["found_error"] * 3
 
 
+def test_an_import_reports_what_stands_beside_the_steps(campaign: Campaign, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps(simple_row("P?", ["One."], alternatives=[["Uno."]], critiques=[["Late."]])))
+    report = run("import_solutions", str(rows), "--campaign", "algebra")
+    assert report.strip().endswith("0 gold labels, 1 alternatives, 1 critiques")
+    assert run("import_solutions", str(rows), "--campaign", "algebra").strip().endswith("0 gold labels, 1 not added")
+
+
 def test_the_companion_is_written_beside(campaign: Campaign, rows: Path, tmp_path: Path) -> None:
     run("import_solutions", str(rows), "--campaign", "algebra", "--labels", "labelings")
     out, beside = tmp_path / "dataset.jsonl", tmp_path / "companion.jsonl"

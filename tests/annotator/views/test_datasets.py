@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 
 from annotator.actions import datasets
+from annotator.dispatch import run_here
 from annotator.models import DatasetVersion, Job
 from tests.annotator.views.conftest import Cast
 
@@ -28,6 +29,22 @@ def test_a_researcher_asks_for_a_version_and_sees_it_being_written(cast: Cast, u
     assert Job.objects.get(kind=Job.Kind.DATASET).created_by == cast.members["researcher"].user
     assert "is being written" in cast.researcher.get(url("datasets/")).content.decode()
     assert cast.researcher.post(url("datasets/")).status_code == 409
+
+
+def test_labelings_of_single_steps_go_into_a_version_only_when_asked(cast: Cast, url: Url) -> None:
+    cast.active()
+    cast.label_next(1, -1)
+    assert "include_targeted" not in cast.researcher.get(url("datasets/")).content.decode()
+    cast.campaign.labelings.update(scope="targeted", finish_reason="")
+    assert "include_targeted" in cast.researcher.get(url("datasets/")).content.decode()
+    for asked, records in (({}, 0), ({"include_targeted": "on"}, 1)):
+        cast.researcher.post(url("datasets/"), asked)
+        job = run_here(Job.objects.filter(kind=Job.Kind.DATASET).latest("id"))
+        version = DatasetVersion.objects.get(number=job.result["number"])
+        assert version.manifest["counts"].get("records", 0) == records
+    body = cast.researcher.get(url("datasets/2/")).content.decode()
+    assert body.count('class="record"') == 1
+    assert "None" not in body.partition("Records, as the labeler")[2].partition("Manifest")[0]
 
 
 def test_a_version_reads_like_a_dataset_card(cast: Cast, url: Url) -> None:
