@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from django.db import transaction
 
-from annotator.models import Campaign, Completion, ImportRun, Solution
+from annotator.models import Campaign, Completion, ImportRun, Problem, Solution
 from prm_backend.grading import Grader, final_answer_of
 from prm_backend.types import Progress, ReportProgress
 
@@ -42,4 +42,11 @@ def _grade(chunk: Sequence[Solution], grader: Grader) -> None:
         verdict = grader.grade(reference, answer) if answer else Solution.Verdict.UNKNOWN
         solution.graded_verdict = Solution.Verdict(str(verdict))
     with transaction.atomic():
-        Solution.objects.bulk_update(chunk, ["graded_verdict"])
+        # A verdict on an answer that has been corrected meanwhile is not written: the solution stays pending.
+        now = dict(
+            Problem.objects.select_for_update()
+            .filter(pk__in=[solution.problem_id for solution in chunk])
+            .values_list("pk", "corrected_answer")
+        )
+        valid = [solution for solution in chunk if now[solution.problem_id] == solution.problem.corrected_answer]
+        Solution.objects.bulk_update(valid, ["graded_verdict"])

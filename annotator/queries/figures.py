@@ -44,13 +44,12 @@ def labeler_figures(membership: Membership) -> LabelerFigures:
 def figures_of(memberships: Iterable[Membership]) -> dict[int, LabelerFigures]:
     """The figures of each, in two queries however many there are."""
     ids = [membership.pk for membership in memberships]
-    work = Labeling.objects.filter(membership__in=ids, state__in=WORK)
+    counts = _counts(Labeling.objects.filter(membership__in=ids, state__in=WORK))
     medians = _medians(ids)
-    counts = {row.pop("membership"): row for row in _counts(work)}
     return {pk: LabelerFigures(**counts.get(pk, {}), **medians.get(pk, {})) for pk in ids}
 
 
-def _counts(work: QuerySet[Labeling]) -> Iterable[dict[str, Any]]:
+def _counts(work: QuerySet[Labeling]) -> dict[int | None, dict[str, Any]]:
     now = timezone.now()
     midnight = now.astimezone(datetime.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     today = Q(submitted_at__gte=midnight)
@@ -58,7 +57,7 @@ def _counts(work: QuerySet[Labeling]) -> Iterable[dict[str, Any]]:
         work.order_by()
         .values("membership")
         .annotate(
-            labelings=Count("pk"),
+            n=Count("pk"),
             today=Count("pk", filter=today),
             week=Count("pk", filter=Q(submitted_at__gte=now - datetime.timedelta(days=7))),
             surplus=Count("pk", filter=Q(state=Labeling.State.SURPLUS)),
@@ -67,10 +66,18 @@ def _counts(work: QuerySet[Labeling]) -> Iterable[dict[str, Any]]:
             last_at=Max("submitted_at"),
         )
     )
-    for row in rows:
-        row["active_seconds"] = row.pop("worked") / 1000
-        row["active_seconds_today"] = row.pop("worked_today") / 1000
-        yield row
+    return {
+        row["membership"]: {
+            "labelings": row["n"],
+            "today": row["today"],
+            "week": row["week"],
+            "surplus": row["surplus"],
+            "active_seconds": row["worked"] / 1000,
+            "active_seconds_today": row["worked_today"] / 1000,
+            "last_at": row["last_at"],
+        }
+        for row in rows
+    }
 
 
 def _medians(ids: list[int]) -> dict[int, dict[str, Any]]:

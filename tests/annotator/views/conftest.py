@@ -11,7 +11,7 @@ from django.test import Client
 
 from annotator.actions.campaigns import activate_campaign
 from annotator.actions.queue import claim_next
-from annotator.models import Campaign, Labeling, Membership
+from annotator.models import Assignment, Campaign, Labeling, Membership
 from tests.annotator.cast import Role, fill_pool, label, make_campaign, make_member
 
 
@@ -33,13 +33,17 @@ class Cast:
         self.campaign = activate_campaign(self.campaign, actor=self.members["manager"].user)
         return self.campaign
 
-    def label_next(self, *values: int, **more: Any) -> Labeling:
-        """The labeler claims a solution, rates its first steps with these values and submits."""
+    def claim(self) -> Assignment:
+        """What the labeler gets when they ask for a solution."""
         labeler = self.members["labeler"]
         labeler.campaign.refresh_from_db()
         assignment = claim_next(labeler)
         assert assignment is not None
-        return label(assignment, values, **more)
+        return assignment
+
+    def label_next(self, *values: int, **more: Any) -> Labeling:
+        """The labeler claims a solution, rates its first steps with these values and submits."""
+        return label(self.claim(), values, **more)
 
 
 @pytest.fixture

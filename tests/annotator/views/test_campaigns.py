@@ -10,7 +10,6 @@ from django.utils import timezone
 
 from annotator.actions.campaigns import pause_campaign
 from annotator.actions.jobs import record_pulse
-from annotator.actions.queue import claim_next
 from annotator.models import Campaign, Job, QueueItem
 from tests.annotator.cast import fill_pool
 from tests.annotator.views.conftest import Cast
@@ -193,7 +192,7 @@ def test_the_overview_says_what_waits_for_a_manager(cast: Cast, url: Url) -> Non
     cast.label_next(1, 1, 1, comment="Nice one.")
     waiting = QueueItem.objects.filter(taken=0).earliest("pk")
     QueueItem.objects.filter(pk=waiting.pk).update(lane=QueueItem.Lane.REVIEW)
-    claim_next(cast.members["labeler"])
+    cast.claim()
     body = cast.manager.get(url()).content.decode()
     assert f'<a href="{url("reports/")}">1 report to look at</a>' in body
     assert "1 item waits for a reviewer" in body

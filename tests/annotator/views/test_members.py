@@ -7,7 +7,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from annotator.models import Membership, User
+from annotator.models import Labeling, Membership, Message, User
 from tests.annotator.cast import Role, make_member
 from tests.annotator.views.conftest import Cast
 
@@ -93,3 +93,33 @@ def test_the_list_costs_the_same_for_many_members(cast: Cast, url: Url) -> None:
     for number in range(6):
         make_member(cast.campaign, f"person-{number}")
     assert cost() == few
+
+
+def test_everybody_has_the_figures_that_they_see_themselves(cast: Cast, url: Url) -> None:
+    cast.active()
+    said = cast.label_next(1, 1, 1)
+    Labeling.objects.filter(pk=said.pk).update(active_ms=93_000)
+    for body in (cast.manager.get(url("members/")).content.decode(), cast.labeler.get("/").content.decode()):
+        assert "1 min 33 s" in body
+        assert "31 s" in body
+
+
+def test_a_message_goes_to_one_labeler_or_to_all(cast: Cast, url: Url) -> None:
+    labeler = cast.members["labeler"]
+    posted = cast.manager.post(url("members/messages/"), {"to": labeler.pk, "text": "Well done."})
+    assert posted["Location"] == url("members/")
+    assert Message.objects.get().membership == labeler
+    cast.manager.post(url("members/messages/"), {"to": "", "text": "Friday is off."})
+    assert Message.objects.filter(membership=None).count() == 1
+    body = cast.labeler.get("/").content.decode()
+    assert "Well done." in body
+    assert "Friday is off." in body
+
+
+def test_an_empty_message_or_one_to_a_stranger_is_refused(cast: Cast, url: Url) -> None:
+    empty = cast.manager.post(url("members/messages/"), {"to": "", "text": "  "})
+    assert empty.status_code == 400
+    assert "This field is required" in empty.content.decode()
+    stranger = cast.members["stranger"].pk
+    assert cast.manager.post(url("members/messages/"), {"to": stranger, "text": "Hello."}).status_code == 400
+    assert not Message.objects.exists()
