@@ -105,8 +105,8 @@ def open_generation(campaign: Campaign, items: Sequence[PlannedItem], *, checkpo
 
 def _targets(campaign: Campaign, item: PlannedItem, step_count: int) -> list[int] | None:
     """Targeted labeling: the steps that selection marked; else as many as the campaign asks, by seeded draw, so that
-    the audit stream and the random arm stay fair samples of all steps."""
-    if campaign.scope != Campaign.Scope.TARGETED:
+    the random arm stays a fair sample of all steps. The audit stream, which judges checkpoints, is judged whole."""
+    if campaign.scope != Campaign.Scope.TARGETED or item.arm == QueueItem.Arm.AUDIT:
         return None
     if item.target_steps:
         return sorted(item.target_steps)

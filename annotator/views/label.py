@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings as site
 from django.http import FileResponse, Http404, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -20,6 +19,7 @@ from annotator.access import (
     access_campaign_to_manage,
     access_membership,
 )
+from annotator.actions.attachments import image_file
 from annotator.actions.frontier import want_first_candidates
 from annotator.actions.preferences import finish_tutorial
 from annotator.actions.queue import claim_next
@@ -142,7 +142,7 @@ def _show(request: PageRequest, membership: Membership, state: dict[str, Any]) -
 def attachment(request: PageRequest, slug: str, sha256: str) -> FileResponse:
     """An image of a problem, for the members of its campaign. Only images were let in, and it is served as one."""
     found = access_attachment(request.user, slug, sha256)
-    file = site.DATA_DIR / "files" / "attachments" / found.sha256
+    file = image_file(found.sha256)
     if not file.is_file():
         raise Http404("The file of this image is not in the data folder.")
     response = FileResponse(file.open("rb"), content_type=found.content_type)
