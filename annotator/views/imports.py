@@ -73,5 +73,5 @@ def _report(run: ImportRun) -> dict[str, Any]:
     ).first()
     unfinished = run.state in ImportRun.UNFINISHED
     first = {name: run.report[name] for name in COUNTS if name in run.report}
-    report = [(name.replace("_", " "), count) for name, count in {**first, **run.report}.items()]
+    report = [(name.replace("_", " "), count) for name, count in {**first, **dict(sorted(run.report.items()))}.items()]
     return {"run": run, "report": report, "job": job, "unfinished": unfinished, "live_seconds": 1 if unfinished else 0}

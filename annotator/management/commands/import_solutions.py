@@ -55,5 +55,5 @@ class Command(BaseCommand):
         run.refresh_from_db()
         if run.state != ImportRun.State.DONE:
             raise CommandError(f"{options['file']}: {run.error or 'the import did not finish'}")
-        counts = dict.fromkeys(COUNTED, 0) | run.report
+        counts = dict.fromkeys(COUNTED, 0) | dict(sorted(run.report.items()))
         self.stdout.write(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items()))
