@@ -21,8 +21,11 @@ from annotator.models import Guideline
 from annotator.queries.guideline import rating_words
 from annotator.views.pages import PageRequest, Role, page, show
 
-# Unchanged lines shown around a change.
+# Unchanged paragraphs shown around a change.
 CONTEXT = 2
+# What begins a block of its own in Markdown, so that it does not go on with the line above.
+BLOCK_START = re.compile(r"\s*([#>|`~]|[-+*]\s|\d+[.)]\s)")
+TOKEN = re.compile(r"\w+|\s+|[^\w\s]")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -78,9 +81,17 @@ def guideline_diff(old: Guideline, new: Guideline) -> SafeString:
 
 
 def _lines(guideline: Guideline) -> list[str]:
-    """The text with the words for the ratings below it; blank lines say nothing."""
+    """The text paragraph by paragraph, as Markdown reads it, with the words for the ratings below it."""
+    lines: list[str] = []
+    goes_on = False
+    for line in guideline.text.splitlines():
+        if goes_on and line.strip() and not BLOCK_START.match(line):
+            lines[-1] = f"{lines[-1]} {line.strip()}"
+        elif line.strip():
+            lines.append(line.rstrip())
+        goes_on = bool(line.strip()) and not line.startswith("#")
     words = [f"{row.sign} {row.word}: {row.meaning}. {row.example}".strip() for row in rating_words(guideline)]
-    return [line for line in (*guideline.text.splitlines(), *words) if line.strip()]
+    return lines + words
 
 
 def _lines_of(tag: str, before: Sequence[str], after: Sequence[str]) -> list[SafeString]:
@@ -95,20 +106,24 @@ def _lines_of(tag: str, before: Sequence[str], after: Sequence[str]) -> list[Saf
 
 def _words(old: str, new: str) -> SafeString:
     """Both lines in one, word by word; lines with little in common one after the other."""
-    before, after = (re.findall(r"\S+\s*", line) for line in (old, new))
+    before, after = TOKEN.findall(old), TOKEN.findall(new)
     matcher = SequenceMatcher(None, before, after, autojunk=False)
-    if matcher.ratio() < 0.4:
+    if matcher.ratio() < 0.5:
         return format_html("{} {}", _deleted(old), _inserted(new))
-    parts = []
+    parts: list[SafeString] = []
+    gone = come = ""
     for tag, i1, i2, j1, j2 in matcher.get_opcodes():
-        if tag == "equal":
-            parts.append(format_html("{}", "".join(before[i1:i2])))
-            continue
-        if i2 > i1:
-            parts.append(_deleted("".join(before[i1:i2])))
-        if j2 > j1:
-            parts.append(_inserted("".join(after[j1:j2])))
-    return format_html_join("", "{}", ((part,) for part in parts))
+        same = "".join(before[i1:i2])
+        if tag == "equal" and (same.strip() or not (gone or come)):
+            parts += [*_changed(gone, come), format_html("{}", same)]
+            gone = come = ""
+        else:  # a space between two changes belongs to them
+            gone, come = gone + same, come + "".join(after[j1:j2])
+    return format_html_join("", "{}", ((part,) for part in [*parts, *_changed(gone, come)]))
+
+
+def _changed(gone: str, come: str) -> list[SafeString]:
+    return [mark(text) for mark, text in ((_deleted, gone), (_inserted, come)) if text.strip()]
 
 
 def _paragraph(content: SafeString) -> SafeString:
@@ -124,12 +139,14 @@ def _inserted(text: str) -> SafeString:
 
 
 def _marked(tag: str, text: str, spoken: str) -> SafeString:
-    """The white space at the end stays outside, so that the mark ends with the word."""
-    words = text.rstrip()
+    """White space at both ends stays outside the mark."""
+    words = text.strip()
+    start = text.index(words)
     return format_html(
-        '<{0}><span class="visually-hidden"> {1} </span>{2}<span class="visually-hidden">, </span></{0}>{3}',
+        '{3}<{0}><span class="visually-hidden"> {1} </span>{2}<span class="visually-hidden">, </span></{0}>{4}',
         tag,
         spoken,
         words,
-        text[len(words) :],
+        text[:start],
+        text[start + len(words) :],
     )
