@@ -104,6 +104,20 @@ GENERATORS = {"finch-small": 0.58, "finch-base": 0.48, "finch-large": 0.38}
 WRONG_OTHERWISE = 0.3
 ERRORS = {"slip": 4, "wrong_operation": 3, "wrong_number": 3, "left_out_event": 3, "two_errors": 1, "wrong_answer": 1}
 
+# What a critic would say of each kind of error.
+CRITIQUES = {
+    "misread_times": "“Times as many” multiplies; here it was added.",
+    "misread_half": "Half of them is not two of them.",
+    "misread_percent": "The percentage was taken for a number of things.",
+    "misread_bags": "Every bag holds that many; the number of bags has to be multiplied in.",
+    "slip": "The operation is right, but its result is miscalculated.",
+    "wrong_operation": "It adds where the story takes away, or the other way round.",
+    "wrong_number": "This number does not stand in the story.",
+    "left_out_event": "Something that happened before this was left out.",
+    "two_errors": "The result is off by a little: it is miscalculated.",
+    "wrong_answer": "The steps before lead to another number.",
+}
+
 
 @dataclass(frozen=True)
 class Event:
@@ -233,18 +247,20 @@ def draw_story(rng: random.Random) -> Story:
 
 @dataclass
 class Draft:
-    """A solution being written. `first_error` is its step index, `category` what went wrong there."""
+    """A solution being written. `first_error` is its step index, `category` what went wrong there, `asked` the event
+    that was to be worked out there (None: the answer was to be said) and the value up to there."""
 
     steps: list[str]
     neutral: set[int]
     first_error: int | None = None
     category: str | None = None
+    asked: tuple[Event | None, int] = (None, 0)
     answer: int = 0
 
-    def blame(self, category: str) -> None:
+    def blame(self, category: str, event: Event | None, value: int) -> None:
         """The next step to be written is wrong; only the first error counts."""
         if self.first_error is None:
-            self.first_error, self.category = len(self.steps), category
+            self.first_error, self.category, self.asked = len(self.steps), category, (event, value)
 
     def ratings(self) -> list[int | None]:
         judged = len(self.steps) if self.first_error is None else self.first_error
@@ -270,38 +286,38 @@ def write_steps(rng: random.Random, story: Story, misreads: float, error: str | 
     if rng.random() < 0.5:
         draft.neutral.add(0)
         draft.steps.append(rng.choice(RESTATEMENTS).format(number=value, **words))
-    left_out = False
+    left_out: Event | None = None
     for index, event in enumerate(story.events):
         if rng.random() < 0.12:
             draft.neutral.add(len(draft.steps))
             draft.steps.append(rng.choice(STALLS))
         if index == spoiled and error == "left_out_event":
-            left_out = True
+            left_out = event
             continue
         if left_out:
-            draft.blame("left_out_event")
-            left_out = False
+            draft.blame("left_out_event", left_out, value)
+            left_out = None
         if event.kind in MISREADABLE and rng.random() < misreads:
-            draft.blame(f"misread_{event.kind}")
+            draft.blame(f"misread_{event.kind}", event, value)
             written, value = misread_sums(event, value)
         elif index == spoiled and error == "two_errors":
             owed = rng.choice((-10, -2, -1, 1, 2, 10))
-            draft.blame("two_errors")
+            draft.blame("two_errors", event, value)
             written, value = right_sums(event, value, shift=owed)
         elif owed and index > spoiled:
             written, value = right_sums(event, value, shift=-owed)
             owed = 0
         elif index == spoiled and error is not None and error != "wrong_answer":
-            draft.blame(error)
+            draft.blame(error, event, value)
             written, value = spoiled_sums(rng, event, value, error)
         else:
             written, value = right_sums(event, value)
         head = rng.choice(WORDINGS[event.kind].worked)
         draft.steps.append(head.format(n=event.n, m=event.m, sums=written))
     if left_out:
-        draft.blame("left_out_event")
+        draft.blame("left_out_event", left_out, value)
     if error == "wrong_answer":
-        draft.blame("wrong_answer")
+        draft.blame("wrong_answer", None, value)
         value = in_range(value + rng.choice((-10, -2, -1, 1, 2, 10)))
     draft.steps.append(rng.choice(ANSWERS).format(number=value, **words))
     draft.answer = value
@@ -319,12 +335,52 @@ def draw_solution(rng: random.Random, story: Story, misreads: float) -> Draft:
             continue
 
 
+def other_steps(rng: random.Random, story: Story, draft: Draft) -> list[str]:
+    """What could have stood in place of the first error: the right step, and another wrong one where there is one."""
+    assert draft.first_error is not None
+    event, value = draft.asked
+    found: list[str] = []
+    for shift in (0, rng.choice((-10, -3, -2, -1, 1, 2, 3, 10))):
+        try:
+            if event is None:
+                wording = {"person": story.person, "things": story.things, "number": in_range(value + shift)}
+                found.append(rng.choice(ANSWERS).format(**wording))
+            else:
+                worked = right_sums(event, value, shift=shift)[0]
+                found.append(rng.choice(WORDINGS[event.kind].worked).format(n=event.n, m=event.m, sums=worked))
+        except OutOfRangeError:
+            continue
+    rng.shuffle(found)
+    return [text for text in found if text != draft.steps[draft.first_error]]
+
+
+def critiques_of(rng: random.Random, draft: Draft) -> list[str]:
+    """What is wrong with the first error, and something that is not."""
+    assert draft.category is not None
+    right = CRITIQUES[draft.category]
+    found = [right, rng.choice([text for text in CRITIQUES.values() if text != right])]
+    rng.shuffle(found)
+    return found
+
+
+def follow_ups(rng: random.Random, story: Story, draft: Draft) -> dict[str, object]:
+    """`alternatives` and `critiques` of a row, by step; empty without an error."""
+    if draft.first_error is None:
+        return {}
+    before, after = draft.first_error, len(draft.steps) - draft.first_error - 1
+    return {
+        "alternatives": [*[None] * before, other_steps(rng, story, draft), *[None] * after],
+        "critiques": [*[None] * before, critiques_of(rng, draft), *[None] * after],
+    }
+
+
 def generate_rows(
-    *, problems: int = 4000, solutions_per_problem: int = 2, seed: int = 0
+    *, problems: int = 4000, solutions_per_problem: int = 2, seed: int = 0, with_follow_ups: bool = False
 ) -> Iterator[dict[str, object]]:
     """Rows of the simple JSONL form, `solutions_per_problem` for each of `problems` distinct problems.
 
-    `ratings` stop at the first error (null after it). The same arguments give the same rows.
+    `ratings` stop at the first error (null after it). The same arguments give the same rows; `with_follow_ups` adds
+    alternatives and critiques of the first error and changes nothing else.
     """
     rng = random.Random(seed)  # noqa: S311 - reproducible data, nothing secret
     seen: set[str] = set()
@@ -337,8 +393,11 @@ def generate_rows(
         for number in range(solutions_per_problem):
             generator = rng.choice(list(GENERATORS))
             draft = draw_solution(rng, story, GENERATORS[generator])
+            key = f"generated-{seed}-{len(seen)}-{number}"
+            # A generator of its own: what is offered besides does not change what comes after.
+            offered = follow_ups(random.Random(key), story, draft) if with_follow_ups else {}  # noqa: S311 - the same
             yield {
-                "id": f"generated-{seed}-{len(seen)}-{number}",
+                "id": key,
                 "source": "generated",
                 "problem": text,
                 "ground_truth_answer": str(story.answer()),
@@ -348,4 +407,5 @@ def generate_rows(
                 "generator": generator,
                 "label_origin": "generated",
                 "error_category": draft.category,
+                **offered,
             }

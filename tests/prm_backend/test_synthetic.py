@@ -86,3 +86,40 @@ def test_neutral_steps_compute_nothing(rows: list[Any]) -> None:
 def test_generating_needs_neither_torch_nor_numpy() -> None:
     code = "import sys, prm_backend.synthetic; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_follow_ups_change_nothing_else(rows: list[Any]) -> None:
+    offered = {"alternatives", "critiques"}
+    with_follow_ups = list(islice(generate_rows(seed=1, with_follow_ups=True), 500))
+    assert [{key: row[key] for key in row.keys() - offered} for row in with_follow_ups] == rows[:500]
+    assert with_follow_ups == list(islice(generate_rows(seed=1, with_follow_ups=True), 500))
+
+
+def test_the_first_error_has_alternatives_and_critiques_and_no_other_step_has() -> None:
+    categories = set()
+    for row in islice(generate_rows(seed=1, with_follow_ups=True), 2000):
+        if row["error_category"] is None:
+            assert "alternatives" not in row
+            continue
+        categories.add(row["error_category"])
+        steps: Any = row["steps"]
+        ratings: Any = row["ratings"]
+        alternatives: Any = row["alternatives"]
+        critiques: Any = row["critiques"]
+        error = ratings.index(-1)
+        assert len(alternatives) == len(critiques) == len(steps)
+        assert [index for index, offers in enumerate(alternatives) if offers] == [error]
+        assert [index for index, offers in enumerate(critiques) if offers] == [error]
+        assert steps[error] not in alternatives[error]
+        assert len(set(alternatives[error])) == len(alternatives[error]) <= 2
+        assert len(set(critiques[error])) == 2
+    assert len(categories) == 10
+
+
+def test_one_alternative_of_a_wrong_sum_is_right() -> None:
+    for row in islice(generate_rows(seed=1, with_follow_ups=True), 2000):
+        if row["error_category"] in ("slip", "wrong_number", "misread_bags"):
+            ratings: Any = row["ratings"]
+            alternatives: Any = row["alternatives"]
+            right = [all(holds(*sums) for sums in SUMS.findall(text)) for text in alternatives[ratings.index(-1)]]
+            assert right.count(True) == 1

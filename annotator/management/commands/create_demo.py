@@ -87,14 +87,22 @@ class Command(BaseCommand):
             generation_size=100,
             audit_per_generation=20,
             retrain_after=30,
+            progress=Campaign.FollowUp.OPTIONAL,
+            critiques=Campaign.FollowUp.OPTIONAL,
+            alternatives=Campaign.FollowUp.OPTIONAL,
         )
         for name in ("labeler", "researcher"):
-            Membership.objects.create(campaign=campaign, user=people[name], role=PEOPLE[name])
+            Membership.objects.create(
+                campaign=campaign, user=people[name], role=PEOPLE[name], guideline=campaign.guideline
+            )
         return campaign
 
     def _import(self, campaign: Campaign, options: dict[str, Any]) -> None:
         rows = generate_rows(
-            problems=options["problems"], solutions_per_problem=options["solutions"], seed=options["seed"]
+            problems=options["problems"],
+            solutions_per_problem=options["solutions"],
+            seed=options["seed"],
+            with_follow_ups=True,
         )
         with tempfile.TemporaryFile("w+b") as file:
             file.writelines(json.dumps(row).encode() + b"\n" for row in rows)

@@ -11,7 +11,7 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
-from annotator.models import Campaign, Membership, User
+from annotator.models import Campaign, Completion, Critique, Membership, User
 from tests.annotator.cast import simple_row
 
 pytestmark = pytest.mark.django_db
@@ -139,5 +139,9 @@ def test_the_demo_can_be_made_in_two_goes(monkeypatch: pytest.MonkeyPatch) -> No
     assert demo.status == "active"
     assert demo.imports.count() == 1
     assert demo.generations.get().queue_items.exists()
+    assert (demo.progress, demo.critiques, demo.alternatives) == ("optional", "optional", "optional")
+    assert Critique.objects.exists()
+    assert Completion.objects.filter(completion_index__gt=0).exists()
+    assert not demo.memberships.exclude(guideline=demo.guideline).exists()
     with pytest.raises(CommandError, match="a campaign demo already"):
         run("create_demo")
