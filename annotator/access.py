@@ -33,9 +33,10 @@ M = TypeVar("M", bound=Model)
 def access_membership(user: User, slug: str, *roles: Membership.Role) -> Membership:
     """The user's membership of a campaign, if its role is one of `roles` (any, when none is given)."""
     try:
-        membership = Membership.objects.select_related("campaign", "user").get(campaign__slug=slug, user=user)
+        membership = Membership.objects.select_related("campaign").get(campaign__slug=slug, user=user)
     except Membership.DoesNotExist:
         raise Http404("No such campaign.") from None
+    membership.user = user
     if roles and membership.role not in roles:
         raise Forbidden("wrong_role", f"This is for {' and '.join(f'{role.label.lower()}s' for role in roles)}.")
     return membership

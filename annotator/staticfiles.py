@@ -24,3 +24,4 @@ class HashedStaticFiles(CompressedManifestStaticFilesStorage):
     """Hashed names inside JavaScript modules too: a page never mixes the modules of two releases."""
 
     support_js_module_import_aggregation = True
+    max_post_process_passes = 20  # one for each module in the longest chain of imports

@@ -16,7 +16,7 @@ from annotator.actions.audit import record
 from annotator.actions.filing import file_reports
 from annotator.actions.frontier import is_coming, want_candidates
 from annotator.actions.outcome import write_outcome
-from annotator.actions.queue import end_assignment, lock_assignment, take_permit_back
+from annotator.actions.queue import end_assignment, take_permit_back
 from annotator.errors import Conflict, Invalid
 from annotator.models import Assignment, Completion, Labeling, RatingEvent, Solution, User
 from annotator.protocol import NOT_NEEDED, Act, Item, Said, finish_reason, fold, may_write, missing, walk
@@ -24,6 +24,7 @@ from annotator.queries.items import ACT_KINDS, Tree, act_of
 from prm_backend.types import FinishReason
 
 State = Labeling.State
+LABELING = [f"labeling__{column.attname}" for column in Labeling._meta.concrete_fields]
 Kind = RatingEvent.Kind
 REASONED = (FinishReason.GIVE_UP, FinishReason.BAD_PROBLEM)
 # A lease is written again when this share of it is used up: not with every key press.
@@ -145,11 +146,19 @@ def withdraw_labeling(labeling: Labeling, *, actor: User, reason: str) -> None:
 
 
 def _open(assignment: Assignment) -> Session:
-    current = lock_assignment(assignment)
-    labeling: Labeling | None = getattr(current, "labeling", None)
+    labeling = _lock(assignment)
     events = list(labeling.events.all()) if labeling else []
-    tree = Tree(current, events, texts=False)
-    return Session(current, labeling, events, tree, tree.item())
+    tree = Tree(assignment, events, texts=False)
+    return Session(assignment, labeling, events, tree, tree.item())
+
+
+def _lock(assignment: Assignment) -> Labeling | None:
+    """Bring the assignment up to date and keep it locked until the transaction ends; gives its labeling, if anything
+    has been said."""
+    rows = Assignment.objects.select_for_update(of=("self",)).select_related("labeling")
+    row = rows.only("state", "lease_until", *LABELING).get(pk=assignment.pk)
+    assignment.state, assignment.lease_until = row.state, row.lease_until
+    return getattr(row, "labeling", None)
 
 
 def _check_open(session: Session) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import datetime
 import time
 
-from django.db import IntegrityError, connection, transaction
-from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Value, When
+from django.db import IntegrityError, transaction
+from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 
 from annotator.actions.audit import record
-from annotator.actions.pool import take_from_pool
+from annotator.actions.pool import take_from_pool, unfinished_and_run_out
 from annotator.dispatch import enqueue
 from annotator.errors import Conflict, Invalid
 from annotator.models import Assignment, Campaign, Job, Membership, QueueItem, User
@@ -48,7 +48,7 @@ def has_news(membership: Membership) -> bool:
 
 
 def _claim(membership: Membership, now: datetime.datetime, *, ahead: bool) -> Assignment | None:
-    near = _mine_and_run_out(membership, now)
+    near = unfinished_and_run_out(membership, now)
     mine = [assignment for assignment in near if assignment.membership_id == membership.pk]
     active = {assignment.ahead: assignment for assignment in mine if assignment.state == State.ACTIVE}
     if held := active.get(ahead) or (None if ahead else active.get(True)):
@@ -66,28 +66,6 @@ def _claim(membership: Membership, now: datetime.datetime, *, ahead: bool) -> As
         place = taken.place if taken.lane == Lane.MAIN else -1
         return _assign(membership, taken.item_id, taken.solution_id, taken.problem_id, now, ahead, place=place)
     return _last_resort(membership, now, ahead=ahead)
-
-
-def _mine_and_run_out(membership: Membership, now: datetime.datetime) -> list[Assignment]:
-    """My unfinished assignments (the one in hand, the one ahead, what I may resume), then run-out leases of others on
-    solutions that I have not had. Rows that are just being written are not waited for."""
-    had = Assignment.objects.filter(membership=membership, solution=OuterRef("solution"))
-    open_item = Q(item__retired=False, item__taken__lt=F("item__wanted"), item__lane__in=[Lane.MAIN, Lane.RETURNED])
-    mine = Q(membership=membership) & (Q(state=State.ACTIVE) | Q(open_item, state__in=[State.RELEASED, State.EXPIRED]))
-    run_out = Q(campaign=membership.campaign_id, state=State.ACTIVE, lease_until__lte=now, item__retired=False)
-    kept_back = [Lane.HELD] if membership.role == Membership.Role.MANAGER else [Lane.HELD, Lane.REVIEW]
-    others = run_out & ~Q(membership=membership) & ~Q(Exists(had)) & ~Q(item__lane__in=kept_back)
-    return list(
-        _lock(
-            Assignment.objects.filter(mine | others)
-            .select_related("labeling")
-            .order_by(
-                Case(When(membership=membership, then=0), default=1),
-                Case(When(state=State.ACTIVE, then=0), default=1),
-                "lease_until",
-            )
-        )[:4]
-    )
 
 
 def _keep(assignment: Assignment, now: datetime.datetime, campaign: Campaign, *, ahead: bool) -> Assignment:
@@ -184,10 +162,10 @@ def return_assignment(assignment: Assignment, how: str) -> None:
     `postpone`: to oneself after other work, unless somebody else takes it; `skip`: to others only."""
     if how not in RETURNS:
         raise Invalid("unknown_return", f"A solution is given back by {', '.join(RETURNS)}, not by {how}.")
-    current = lock_assignment(assignment)
-    if current.state != State.ACTIVE:
+    lock_assignment(assignment)
+    if assignment.state != State.ACTIVE:
         raise Conflict("not_active", "This solution is no longer yours to give back.")
-    end_assignment(current, RETURNS[how], now=timezone.now())
+    end_assignment(assignment, RETURNS[how], now=timezone.now())
     record(how, campaign=assignment.campaign, actor=assignment.membership.user, subject=str(assignment.pk))
 
 
@@ -206,11 +184,11 @@ def renew_lease(assignment: Assignment) -> datetime.datetime:
 def free_lease(assignment: Assignment, *, actor: User) -> None:
     """A manager takes a solution away from somebody who does not come back. Their draft is kept, and they may go on if
     nobody else has taken it meanwhile."""
-    current = lock_assignment(assignment)
-    if current.state != State.ACTIVE:
+    lock_assignment(assignment)
+    if assignment.state != State.ACTIVE:
         raise Conflict("not_active", "Nobody holds this solution any more.")
-    end_assignment(current, State.EXPIRED, now=timezone.now())
-    record("free lease", campaign=current.campaign, actor=actor, subject=str(assignment.pk))
+    end_assignment(assignment, State.EXPIRED, now=timezone.now())
+    record("free lease", campaign=assignment.campaign, actor=actor, subject=str(assignment.pk))
 
 
 def request_rewant(campaign: Campaign, *, actor: User | None) -> Job:
@@ -239,13 +217,7 @@ def _rewant_chunk(pks: list[int], wanted: int) -> int:
     return more + rows.filter(taken__gt=wanted).exclude(wanted=F("taken")).update(wanted=F("taken"))
 
 
-def lock_assignment(assignment: Assignment) -> Assignment:
-    """The row as it is now, locked until the transaction ends, with what the caller has already fetched around it."""
-    current = Assignment.objects.select_for_update(of=("self",)).select_related("labeling").get(pk=assignment.pk)
-    current.membership, current.campaign, current.item = assignment.membership, assignment.campaign, assignment.item
-    return current
-
-
-def _lock(rows: QuerySet[Assignment]) -> QuerySet[Assignment]:
-    """Rows that others have locked are not waited for. SQLite has no row locks and needs none: it has one writer."""
-    return rows.select_for_update(skip_locked=True, of=("self",)) if connection.features.has_select_for_update else rows
+def lock_assignment(assignment: Assignment) -> None:
+    """Bring the row up to date and keep it locked until the transaction ends. What was fetched around it stays."""
+    row = Assignment.objects.select_for_update().values_list("state", "lease_until").get(pk=assignment.pk)
+    assignment.state, assignment.lease_until = row

@@ -25,7 +25,7 @@ from annotator.actions.preferences import set_keys
 from annotator.actions.queue import claim_next, renew_lease, return_assignment
 from annotator.api import serializers as shapes
 from annotator.errors import Forbidden
-from annotator.models import Assignment, DatasetVersion, Labeling, Membership, User
+from annotator.models import DatasetVersion, Membership, User
 from annotator.queries.figures import labeler_figures
 from annotator.queries.items import item_payload, waiting
 from annotator.queries.queue import why_empty
@@ -91,7 +91,7 @@ class NextView(APIView):
         if assignment is None:
             return Response({"item": None, "empty": why_empty(membership).as_dict()})
         want_first_candidates(assignment)
-        return Response({"item": _item(assignment), "empty": None})
+        return Response({"item": item_payload(assignment), "empty": None})
 
 
 class AssignmentView(APIView):
@@ -101,7 +101,7 @@ class AssignmentView(APIView):
         responses={200: shapes.ItemOutput, 404: shapes.ErrorOutput},
     )
     def get(self, request: Request, assignment: UUID) -> Response:
-        return Response(_item(access.access_assignment(_user(request), assignment)))
+        return Response(item_payload(access.access_assignment(_user(request), assignment)))
 
 
 class ActsView(APIView):
@@ -229,8 +229,3 @@ class DatasetRecordsView(APIView):
         version = access.access_dataset_version(_user(request), slug, number)
         lines = datasets.export_lines(version, request.query_params.get("as", "prm800k"))
         return StreamingHttpResponse(lines, content_type="application/jsonl")
-
-
-def _item(assignment: Assignment) -> dict[str, Any]:
-    labeling: Labeling | None = getattr(assignment, "labeling", None)
-    return item_payload(assignment, labeling)

@@ -133,10 +133,15 @@ class Solution(models.Model):
     @property
     def answer_correct(self) -> bool | None:
         """Whether the final answer is right: our grader's word, else the source's; None where neither knows."""
-        for verdict in (self.graded_verdict, self.source_verdict):
-            if verdict in (self.Verdict.CORRECT, self.Verdict.INCORRECT):
-                return verdict == self.Verdict.CORRECT
-        return None
+        return answer_correct(self.graded_verdict, self.source_verdict)
+
+
+def answer_correct(*verdicts: str) -> bool | None:
+    """The first verdict that is one; None where nobody knows."""
+    for verdict in verdicts:
+        if verdict in (Solution.Verdict.CORRECT, Solution.Verdict.INCORRECT):
+            return verdict == Solution.Verdict.CORRECT
+    return None
 
 
 class Completion(models.Model):

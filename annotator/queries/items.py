@@ -4,10 +4,10 @@ it says what the labeler must not know: no score, no arm, no gold, no other labe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, cast
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Value
 from django.urls import reverse
 from django.utils import timezone
 
@@ -16,13 +16,13 @@ from annotator.models import (
     Attachment,
     Campaign,
     Completion,
-    Critique,
     ImportRun,
     Labeling,
     QueueItem,
     RatingEvent,
     Solution,
 )
+from annotator.models.problem import answer_correct, ends_with_answer
 from annotator.protocol import Act, Candidate, FollowUp, Item, Node
 from annotator.queries.candidates import waiting_for
 
@@ -35,9 +35,21 @@ def draw_of(assignment: Assignment, completion_id: int) -> float:
     return int(hashlib.sha256(f"{assignment.pk}:{completion_id}".encode()).hexdigest()[:13], 16) / 16**13
 
 
+class Row(NamedTuple):
+    """A completion, as far as the protocol and the page need it."""
+
+    pk: int
+    parent: int | None
+    step_index: int
+    completion_index: int
+    source: str
+    text: str
+
+
 class Tree:
     """The completions of an assignment's solution, as far as its labeler may see them: the model's, and the steps that
-    this labeler wrote. A written step is named by the client id of its act."""
+    this labeler wrote. A written step is named by the client id of its act. One query, with the critiques where the
+    campaign asks for them; without `texts`, which most checks do not need, a lighter one."""
 
     def __init__(self, assignment: Assignment, events: Iterable[RatingEvent], *, texts: bool = True) -> None:
         self.assignment = assignment
@@ -46,29 +58,27 @@ class Tree:
             for event in events
             if event.kind == RatingEvent.Kind.WRITE and event.completion_id
         }
-        campaign = assignment.campaign
-        rows = Completion.objects.filter(solution=assignment.solution_id).order_by("step_index", "completion_index")
-        if not texts and campaign.phase == Campaign.Phase.JUDGE:
-            rows = rows.defer("text")  # whether a step is final matters in phase 1 only
-        self.rows: list[Completion] = []
+        self.rows: list[Row] = []
+        self.critiques: list[dict[str, Any]] = []
         self.step_of: dict[Node, int] = {None: -1}
-        for row in rows:
+        campaign = assignment.campaign
+        # Whether a step is final stands in its text, and matters in phase 1 only.
+        for row, critique in _read(assignment, texts=texts or campaign.phase == Campaign.Phase.CHOOSE):
             if row.source != Completion.Source.MODEL and row.pk not in self.own:
                 continue  # somebody else's own step
-            if self.step_of.get(self.parent(row)) == row.step_index - 1:
+            if self.step_of.get(self.parent(row)) != row.step_index - 1:
+                continue
+            if not self.rows or self.rows[-1].pk != row.pk:
                 self.step_of[self.node(row)] = row.step_index
                 self.rows.append(row)
+            if critique is not None:
+                self.critiques.append({"id": critique[0], "completion": row.pk, "text": critique[1]})
 
-    def node(self, row: Completion) -> int | str:
+    def node(self, row: Row) -> int | str:
         return self.own.get(row.pk, row.pk)
 
-    def parent(self, row: Completion) -> Node:
-        return self.own.get(row.parent_id, row.parent_id) if row.parent_id else None
-
-    def critiques(self) -> list[Critique]:
-        if self.assignment.campaign.critiques == Campaign.FollowUp.OFF:
-            return []
-        return list(Critique.objects.filter(completion__solution=self.assignment.solution_id).order_by("position"))
+    def parent(self, row: Row) -> Node:
+        return self.own.get(row.parent, row.parent) if row.parent else None
 
     def item(self) -> Item:
         """What the protocol is about."""
@@ -77,15 +87,12 @@ class Tree:
         children: dict[Node, list[Candidate]] = {}
         for row in self.rows:
             if row.pk not in self.own:
-                candidate = (
-                    Candidate(row.pk, draw_of(self.assignment, row.pk), row.is_final)
-                    if in_phase_1
-                    else Candidate(row.pk)
-                )
-                children.setdefault(self.parent(row), []).append(candidate)
+                final = in_phase_1 and ends_with_answer(row.text)
+                draw = draw_of(self.assignment, row.pk) if in_phase_1 else 0.0
+                children.setdefault(self.parent(row), []).append(Candidate(row.pk, draw, final))
         critiques: dict[int, list[int]] = {}
-        for critique in self.critiques():
-            critiques.setdefault(critique.completion_id, []).append(critique.pk)
+        for critique in self.critiques:
+            critiques.setdefault(critique["completion"], []).append(critique["id"])
         targets = self.assignment.item.target_steps
         return Item(
             phase=campaign.phase,
@@ -99,6 +106,19 @@ class Tree:
             ask_critiques=cast(FollowUp, campaign.critiques),
             ask_alternatives=cast(FollowUp, campaign.alternatives),
         )
+
+
+def _read(assignment: Assignment, *, texts: bool) -> Iterator[tuple[Row, tuple[int, str] | None]]:
+    """The completions in reading order; one with several critiques comes once for each of them."""
+    completions = Completion.objects.filter(solution=assignment.solution_id)
+    columns = ["pk", "parent", "step_index", "completion_index", "source", "text" if texts else Value("")]
+    if assignment.campaign.critiques == Campaign.FollowUp.OFF:
+        for row in completions.order_by("step_index", "completion_index", "pk").values_list(*columns):
+            yield Row(*row), None
+        return
+    ordered = completions.order_by("step_index", "completion_index", "pk", "critiques__position")
+    for *row, critique, text in ordered.values_list(*columns, "critiques", "critiques__text"):
+        yield Row(*row), None if critique is None else (critique, text)
 
 
 def act_of(event: RatingEvent) -> Act:
@@ -116,45 +136,65 @@ def act_of(event: RatingEvent) -> Act:
     )
 
 
-def item_payload(assignment: Assignment, labeling: Labeling | None) -> dict[str, Any]:
-    """Everything that the page needs to show a solution and to go on where its labeler stopped. `labeling` is None
-    where nothing has been said yet."""
-    events = list(labeling.events.filter(kind__in=ACT_KINDS)) if labeling else []
+class Question(NamedTuple):
+    """What an item is about, in one query: the item's, its solution's and its problem's columns."""
+
+    target_steps: list[int] | None
+    graded_verdict: str
+    source_verdict: str
+    text: str
+    reference_answer: str | None
+    corrected_answer: str | None
+    problem: int
+    has_pictures: bool
+
+
+def _question(item_id: int) -> Question:
     pictures = Attachment.objects.filter(problem=OuterRef("problem"))
-    # One query for the item, its solution and its problem.
-    item = (
-        QueueItem.objects.select_related("solution__problem")
-        .annotate(has_pictures=Exists(pictures))
-        .get(pk=assignment.item_id)
-    )
-    assignment.item = item
-    return _payload(assignment, item, labeling, events)
+    return Question(*QueueItem.objects.values_list(*QUESTION, Exists(pictures)).get(pk=item_id))
+
+
+QUESTION = (
+    "target_steps",
+    "solution__graded_verdict",
+    "solution__source_verdict",
+    "problem__text",
+    "problem__reference_answer",
+    "problem__corrected_answer",
+    "problem",
+)
+
+
+def item_payload(assignment: Assignment) -> dict[str, Any]:
+    """Everything that the page needs to show a solution and to go on where its labeler stopped."""
+    labeling: Labeling | None = getattr(assignment, "labeling", None)
+    events = list(labeling.events.filter(kind__in=ACT_KINDS)) if labeling else []
+    question = _question(assignment.item_id)
+    assignment.item = QueueItem(pk=assignment.item_id, target_steps=question.target_steps)
+    return _payload(assignment, question, labeling, events)
 
 
 def _payload(
-    assignment: Assignment, item: QueueItem, labeling: Labeling | None, events: list[RatingEvent]
+    assignment: Assignment, question: Question, labeling: Labeling | None, events: list[RatingEvent]
 ) -> dict[str, Any]:
     campaign = assignment.campaign
     tree = Tree(assignment, events)
-    targets = item.target_steps
+    done = labeling if labeling and labeling.revision else None
     return {
         "assignment": str(assignment.pk),
         "state": assignment.state,
         "ahead": assignment.ahead,
         "revision": labeling.revision if labeling else 0,
         "lease_until": assignment.lease_until.isoformat(),
-        "protocol": protocol_payload(campaign, targets),
-        "problem": _problem(campaign, item),
+        "protocol": protocol_payload(campaign, question.target_steps),
+        "problem": _problem(campaign, question),
         "completions": [_completion(tree, row) for row in tree.rows],
-        "targets": targets or None,
-        "critiques": [
-            {"id": critique.pk, "completion": critique.completion_id, "text": critique.text}
-            for critique in tree.critiques()
-        ],
+        "targets": question.target_steps or None,
+        "critiques": tree.critiques,
         "waiting": waiting(assignment, tree),
         "acts": [act_payload(event) for event in events],
-        "active_ms": labeling.active_ms if labeling and labeling.revision else sum(e.active_ms for e in events),
-        "wall_ms": labeling.wall_ms if labeling and labeling.revision else sum(e.wall_ms for e in events),
+        "active_ms": done.active_ms if done else sum(event.active_ms for event in events),
+        "wall_ms": done.wall_ms if done else sum(event.wall_ms for event in events),
     }
 
 
@@ -168,11 +208,20 @@ def preview_payloads(campaign: Campaign, *, count: int = 3) -> list[dict[str, An
     )
     payloads = []
     for solution in visible.filter(pk__in=ids).select_related("problem"):
+        problem = solution.problem
         item = QueueItem.objects.filter(solution=solution, retired=False).first() or QueueItem(solution=solution)
-        item.has_pictures = True  # type: ignore[attr-defined]  # asked, not annotated
-        item.solution = solution
         assignment = Assignment(campaign=campaign, item=item, solution=solution, lease_until=timezone.now())
-        payloads.append(_payload(assignment, item, None, []))
+        question = Question(
+            item.target_steps,
+            solution.graded_verdict,
+            solution.source_verdict,
+            problem.text,
+            problem.reference_answer,
+            problem.corrected_answer,
+            problem.pk,
+            has_pictures=True,
+        )
+        payloads.append(_payload(assignment, question, None, []))
     return payloads
 
 
@@ -214,7 +263,8 @@ def act_payload(event: RatingEvent) -> dict[str, Any]:
     return {name: getattr(act, name) for name in ("client_id", "kind", *keys, "active_ms", "wall_ms")}
 
 
-def _completion(tree: Tree, row: Completion) -> dict[str, Any]:
+def _completion(tree: Tree, row: Row) -> dict[str, Any]:
+    in_phase_1 = tree.assignment.campaign.phase == Campaign.Phase.CHOOSE
     return {
         "id": row.pk,
         "parent": tree.parent(row),
@@ -222,20 +272,20 @@ def _completion(tree: Tree, row: Completion) -> dict[str, Any]:
         "index": row.completion_index,
         "text": row.text,
         "own": row.pk in tree.own,
-        "draw": draw_of(tree.assignment, row.pk) if tree.assignment.campaign.phase == Campaign.Phase.CHOOSE else 0,
+        "draw": draw_of(tree.assignment, row.pk) if in_phase_1 else 0,
     }
 
 
-def _problem(campaign: Campaign, item: QueueItem) -> dict[str, Any]:
-    solution = item.solution
-    problem = solution.problem
+def _problem(campaign: Campaign, question: Question) -> dict[str, Any]:
     shown = campaign.show_reference_answer
-    pictures = problem.attachments.all() if item.has_pictures else []  # type: ignore[attr-defined]  # annotated
+    corrected = question.corrected_answer
+    verdict = answer_correct(question.graded_verdict, question.source_verdict)
+    pictures = Attachment.objects.filter(problem=question.problem) if question.has_pictures else ()
     return {
-        "text": problem.text,
-        "reference_answer": problem.answer if shown else None,
+        "text": question.text,
+        "reference_answer": (question.reference_answer if corrected is None else corrected) if shown else None,
         # The page asks once more before a wrong answer ends as a right solution; no hint where the answer is hidden.
-        "answer_differs": solution.answer_correct is False if shown and campaign.phase == 2 else None,
+        "answer_differs": verdict is False if shown and campaign.phase == Campaign.Phase.JUDGE else None,
         "attachments": [
             {"name": picture.name, "url": reverse("attachment", args=[campaign.slug, picture.sha256])}
             for picture in pictures

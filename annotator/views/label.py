@@ -61,7 +61,7 @@ def label(request: PageRequest, slug: str) -> HttpResponse | HttpResponseRedirec
     assignment = _asked(request, membership, asked) if asked else claim_next(membership)
     if assignment is not None:
         want_first_candidates(assignment)
-    item = item_payload(assignment, getattr(assignment, "labeling", None)) if assignment else None
+    item = item_payload(assignment) if assignment else None
     empty = None if assignment else why_empty(membership).as_dict()
     return _show(request, membership, {"item": item, "empty": empty})
 

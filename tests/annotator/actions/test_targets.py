@@ -53,7 +53,7 @@ def test_selection_marks_the_steps_of_the_active_arm(campaign: Campaign) -> None
 
 
 def test_the_item_names_its_targets(assignment: Assignment) -> None:
-    item = item_payload(assignment, None)
+    item = item_payload(assignment)
     assert (item["targets"], item["protocol"]["scope"]) == ([1], "targeted")
 
 

@@ -12,7 +12,7 @@ from annotator.actions.frontier import retry_candidates, want_first_candidates
 from annotator.actions.labeling import store_acts, submit_labeling
 from annotator.actions.queue import claim_next
 from annotator.errors import Conflict
-from annotator.models import Assignment, Campaign, CandidateRequest, Completion, Labeling
+from annotator.models import Assignment, Campaign, CandidateRequest, Completion
 from annotator.queries.items import item_payload
 from tests.annotator.cast import (
     act,
@@ -52,9 +52,13 @@ def step(text: str) -> Completion:
     return Completion.objects.get(text=text)
 
 
+def fresh(assignment: Assignment) -> Assignment:
+    """As the next request finds it."""
+    return Assignment.objects.select_related("campaign", "membership", "item").get(pk=assignment.pk)
+
+
 def texts(assignment: Assignment) -> list[str]:
-    labeling = Labeling.objects.filter(assignment=assignment).first()
-    return [row["text"] for row in item_payload(assignment, labeling)["completions"]]
+    return [row["text"] for row in item_payload(fresh(assignment))["completions"]]
 
 
 def rejected() -> list[Any]:
@@ -70,7 +74,7 @@ def test_an_own_step_is_a_completion_that_only_its_labeler_sees() -> None:
     assert (made.source, made.step_index, made.parent) == ("human", 0, None)
     assert "Mine." in texts(lea)
     assert "Mine." not in texts(max_)
-    (row,) = [row for row in item_payload(lea, session.labeling)["completions"] if row["own"]]
+    (row,) = [row for row in item_payload(fresh(lea))["completions"] if row["own"]]
     assert row["id"] == made.pk
 
 
@@ -125,10 +129,10 @@ def fetched(*candidates: str) -> None:
 def test_a_bare_problem_asks_the_model_and_goes_on_step_by_step() -> None:
     lea = claimed(open_campaign(steps=[], **FROM_MODEL), "lea")
     want_first_candidates(lea)
-    (waiting,) = item_payload(lea, None)["waiting"]
+    (waiting,) = item_payload(fresh(lea))["waiting"]
     assert (waiting["parent"], waiting["kind"], waiting["state"]) == (None, "steps", "coming")
     fetched("One.", "Uno.")
-    assert item_payload(lea, None)["waiting"] == []
+    assert item_payload(fresh(lea))["waiting"] == []
     rate(lea, rating(step("One."), 1))
     assert CandidateRequest.objects.latest("id").parent == step("One.")
     fetched("So 2.\n\n# Answer\n\n2")
@@ -147,7 +151,7 @@ def test_nobody_writes_a_step_while_candidates_are_on_their_way_but_a_dead_endpo
     request = take_request(CandidateRequest.objects.get().pk)
     assert request is not None
     fail_request(request, "The endpoint does not answer.")
-    (waiting,) = item_payload(lea, None)["waiting"]
+    (waiting,) = item_payload(fresh(lea))["waiting"]
     assert (waiting["state"], waiting["message"]) == ("failed", "The endpoint does not answer.")
     retry_candidates(lea)
     assert CandidateRequest.objects.get().state == "queued"
