@@ -6,22 +6,21 @@ import re
 from pathlib import Path
 
 import pytest
-from django.core.files.storage import FileSystemStorage
 
-from annotator.staticfiles import HashedStaticFiles
+from annotator.staticfiles import ChosenFiles, HashedStaticFiles
 
 STATIC = Path(__file__).resolve().parents[3] / "static"
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Path:
-    """The project's own files, collected: every reference between them has to resolve."""
-    source = FileSystemStorage(location=STATIC)
-    names = [str(path.relative_to(STATIC)) for path in STATIC.rglob("*") if path.is_file()]
+    """The files that pages load, collected: every reference between them has to resolve."""
     storage = HashedStaticFiles(location=tmp_path, base_url="/static/")
-    for name in names:
-        with source.open(name) as file:
-            storage.save(name, file)
+    names = []
+    for path, source in ChosenFiles().list(None):
+        name = f"{source.prefix}/{path}" if source.prefix else path
+        with source.open(path) as file:
+            names.append(storage.save(name, file))
     for _, _, processed in storage.post_process({name: (storage, name) for name in names}):
         assert not isinstance(processed, Exception), processed
     return tmp_path
