@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
 
 from annotator.actions import queue
 from annotator.actions.audit import record
@@ -100,7 +101,7 @@ def acknowledge_guideline(membership: Membership, version: int) -> None:
     """The labeler has seen what changed. Raises `Conflict` where another version is in force by now."""
     in_force = Campaign.objects.select_related("guideline").get(pk=membership.campaign_id).guideline
     if in_force is None or in_force.version != version:
-        raise Conflict("old_version", "The guideline has changed again: read the version that is in force now.")
+        raise Conflict("old_version", _("The guideline has changed again: read the version that is in force now."))
     if membership.guideline_id == in_force.pk:
         return
     membership.guideline = in_force

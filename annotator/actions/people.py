@@ -6,6 +6,7 @@ from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils.crypto import get_random_string
+from django.utils.translation import gettext as _
 from rest_framework.authtoken.models import Token
 
 from annotator.actions.audit import record
@@ -17,7 +18,7 @@ ONE_TIME_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
 def one_time_password() -> str:
-    return "-".join(get_random_string(4, ONE_TIME_ALPHABET) for _ in range(4))
+    return "-".join(get_random_string(4, ONE_TIME_ALPHABET) for _part in range(4))
 
 
 @transaction.atomic
@@ -101,7 +102,7 @@ def set_member_state(membership: Membership, *, actor: User, state: Membership.S
 def send_message(campaign: Campaign, *, actor: User | None, text: str, to: Membership | None = None) -> Message:
     """A line to one labeler, or to all of the campaign. Raises `Invalid` where it says nothing."""
     if not text.strip():
-        raise Invalid("text_missing", "Write something first.")
+        raise Invalid("text_missing", _("Write something first."))
     message = Message.objects.create(campaign=campaign, membership=to, author=actor, text=text.strip())
     record("send message", campaign=campaign, actor=actor, subject=to.user.username if to else "all labelers")
     return message

@@ -27,7 +27,7 @@ def close_reports(campaign: Campaign, ids: Iterable[int], *, actor: User, answer
     each labeler concerned."""
     asked = list(ids)
     if len(asked) > MOST_AT_ONCE:
-        raise Invalid("too_many", f"At most {MOST_AT_ONCE} reports are closed at once.")
+        raise Invalid("too_many", _("At most %(most)s reports are closed at once.") % {"most": MOST_AT_ONCE})
     closed = _close(Report.objects.filter(campaign=campaign, pk__in=asked), actor=actor, answer=answer)
     if closed:
         record("close reports", campaign=campaign, actor=actor, reports=closed)
@@ -64,9 +64,9 @@ def correct_answer(report: Report, *, actor: User, corrected: str, answer: str =
     problem = _locked_problem(report, Report.Kind.WRONG_ANSWER)
     corrected = corrected.strip()
     if not corrected:
-        raise Invalid("answer_missing", "Write the right answer, or close the report if the reference answer stands.")
+        raise Invalid("answer_missing", _("Write the right answer, or close the report if it stands."))
     if corrected == problem.answer:
-        raise Conflict("same_answer", "This is the reference answer already: close the report if it stands.")
+        raise Conflict("same_answer", _("This is the reference answer already: close the report."))
     before, problem.corrected_answer = problem.answer, corrected
     problem.save(update_fields=["corrected_answer"])
     Solution.objects.filter(problem=problem).update(graded_verdict="")
@@ -82,7 +82,7 @@ def return_to_labelers(report: Report, *, actor: User, answer: str = "") -> None
     _check(report, Report.Kind.GIVE_UP)
     items = QueueItem.objects.filter(solution=report.labeling.solution_id, retired=False, lane=QueueItem.Lane.REVIEW)
     if not items.update(lane=QueueItem.Lane.RETURNED, give_ups=0):
-        raise Conflict("not_in_review", "This solution does not wait for a reviewer any more.")
+        raise Conflict("not_in_review", _("This solution does not wait for a reviewer any more."))
     _settle(report, actor=actor, answer=answer, verb="return to labelers")
 
 
@@ -93,7 +93,7 @@ def _locked_problem(report: Report, kind: Report.Kind) -> Problem:
 
 def _check(report: Report, kind: Report.Kind) -> None:
     if report.kind != kind:
-        raise Conflict("other_report", "This report asks for something else.")
+        raise Conflict("other_report", _("This report asks for something else."))
 
 
 def _settle(report: Report, *, actor: User, answer: str, verb: str, **data: Any) -> None:

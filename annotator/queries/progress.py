@@ -120,7 +120,7 @@ def pace(campaign: Campaign, now: datetime.datetime) -> Pace:
     times = list(
         ours.filter(active_ms__gt=0)
         .order_by("-id")
-        .annotate(judged=Count("ratings"))
+        .annotate(judged=Count("ratings", filter=Q(ratings__value__isnull=False)))
         .values_list("active_ms", "judged")[:PACE_SAMPLE]
     )
     steps = [active / judged for active, judged in times if judged]

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from annotator.actions.labeling import submit_labeling, withdraw_labeling
-from annotator.models import Labeling, RatingEvent
+from annotator.models import Campaign, Labeling, RatingEvent
 from annotator.queries.history import acts_of, path_ratings, said_steps
 from prm_backend.types import FinishReason
 from tests.annotator.cast import act, ending, import_rows, make_member, path_of, problem_texts, rate, rating, simple_row
@@ -153,3 +153,29 @@ def test_the_list_costs_the_same_for_many_labelings(cast: Cast, url: Url) -> Non
     for _ in range(4):
         cast.label_next(1, -1)
     assert cost() == few <= 10
+
+
+def test_a_phase_1_labeling_shows_every_candidate_and_the_step_that_was_written(cast: Cast, url: Url) -> None:
+    Campaign.objects.filter(pk=cast.campaign.pk).update(phase=1)
+    cast.campaign.refresh_from_db()
+    (text,) = problem_texts("train", 1)
+    import_rows(cast.campaign, [simple_row(text, ["Good start."], alternatives=[["Bad start."]])])
+    cast.active()
+    claimed = cast.claim()
+    first, other = claimed.solution.completions.order_by("completion_index")
+    written = act("write", text="It is 2.\n\n# Answer\n\n2")
+    rate(claimed, rating(first, -1), rating(other, 0), written)
+    said = submit_labeling(claimed, ending(FinishReason.SOLUTION))
+    (step,) = said_steps(said)
+    shown = [(row.text, row.rating.value if row.rating else None, row.own, row.other) for row in step.completions]
+    assert shown == [
+        ("Good start.", -1, False, True),
+        ("Bad start.", 0, False, True),
+        ("It is 2.\n\n# Answer\n\n2", None, True, False),
+    ]
+    assert not step.is_unrated
+    body = cast.labeler.get(url(f"labelings/{said.pk}/")).content.decode()
+    assert "written by you" in body
+    assert "Wrote a step" in body
+    assert "written by the labeler" in cast.manager.get(url(f"labelings/{said.pk}/")).content.decode()
+    assert cast.labeler.get(url("history/")).status_code == 200
