@@ -83,6 +83,8 @@ def publish_guideline(
     if last and (last.text, last.words) == (text, words):
         return last
     guideline = _write_guideline(campaign, actor=actor, version=last.version + 1 if last else 1, text=text, words=words)
+    # Who writes it has read it.
+    Membership.objects.filter(campaign=campaign, user=actor).update(guideline=guideline)
     record("publish guideline", campaign=campaign, actor=actor, version=guideline.version)
     return guideline
 

@@ -169,6 +169,7 @@ def test_a_changed_guideline_is_announced(cast: Cast) -> None:
     assert "The guideline has changed" not in home_of(cast, "labeler")
     publish_guideline(cast.campaign, actor=cast.members["manager"].user, text="Be kind.")
     assert "The guideline has changed" in home_of(cast, "labeler")
+    assert "The guideline has changed" not in home_of(cast, "manager")  # who wrote it
 
 
 def test_it_costs_the_same_for_many_campaigns_and_labelings(cast: Cast) -> None:
