@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,9 +10,9 @@ from django.test import Client
 from playwright.sync_api import expect
 
 from annotator.actions import datasets
-from annotator.actions.campaigns import activate_campaign
+from annotator.actions.campaigns import activate_campaign, publish_guideline
 from annotator.actions.queue import claim_next
-from annotator.models import Job, Membership, QueueItem
+from annotator.models import Job, Labeling, Membership, QueueItem
 from tests.annotator.cast import Role, import_rows, label, make_campaign, make_member, problem_texts, simple_row
 
 if TYPE_CHECKING:
@@ -31,19 +32,23 @@ def manager(transactional_db: None) -> Membership:
     for values in ([1, 1], [-1]):
         assignment = claim_next(labeler)
         assert assignment is not None
-        label(assignment, values)
+        label(assignment, values, comment="Is $x^2$ meant?")
+    claim_next(labeler)
+    publish_guideline(campaign, actor=labeler.user, text="Be exact.")
     datasets.publish(datasets.write_draft(campaign), actor=None)
     return make_member(campaign, "mia", Role.MANAGER)
 
 
 @pytest.fixture
 def signed_in(page: Page, manager: Membership, live_server: Any) -> Page:
-    client = Client()
-    client.force_login(manager.user)
-    page.context.add_cookies(
-        [{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}]
-    )
+    sign_in(page, manager, live_server.url)
     return page
+
+
+def sign_in(page: Page, member: Membership, url: str) -> None:
+    client = Client()
+    client.force_login(member.user)
+    page.context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": url}])
 
 
 def test_every_page_renders_without_a_complaint(signed_in: Page, live_server: Any) -> None:
@@ -52,6 +57,8 @@ def test_every_page_renders_without_a_complaint(signed_in: Page, live_server: An
     run = Job.objects.get(kind=Job.Kind.IMPORT).params["import_run"]
     pages = ["", "settings/", "guideline/", "guideline/?edit", "members/", "imports/", f"imports/{run}/", "jobs/"]
     pages += ["generations/", "generations/0/", f"items/{item}/", "checkpoints/", "datasets/", "datasets/1/"]
+    said = Labeling.objects.latest("pk").pk
+    pages += ["reports/", "leases/", "history/", f"labelings/{said}/", "guideline/?since=1&version=2"]
     for path in pages:
         signed_in.goto(f"{live_server.url}/c/algebra/{path}")
         expect(signed_in.locator("main h1, main article").first).to_be_visible()
@@ -72,6 +79,40 @@ def test_progress_moves_by_itself_and_leaves_the_focus_alone(signed_in: Page, li
     expect(signed_in.locator(f"#cancel-{job.pk}")).to_be_focused()
     signed_in.keyboard.press("Enter")
     expect(signed_in.locator(".job")).to_contain_text("stopping at the next safe point")
+
+
+def test_a_report_is_answered_and_the_answer_arrives(
+    signed_in: Page, new_page: Callable[..., Page], live_server: Any
+) -> None:
+    signed_in.goto(f"{live_server.url}/c/algebra/")
+    signed_in.get_by_role("link", name="2 reports to look at").click()
+    first = signed_in.locator(".report").first
+    expect(first.locator(".report-problem .katex").first).to_be_visible()
+    first.get_by_label("Answer to ada").fill("Yes, it is.")
+    first.get_by_role("button", name="Close").click()
+    expect(signed_in.get_by_role("status")).to_contain_text("the labeler is told")
+    expect(signed_in.locator(".report")).to_have_count(1)
+    labeler = new_page()
+    sign_in(labeler, Membership.objects.get(user__username="ada"), live_server.url)
+    labeler.goto(live_server.url)
+    messages = labeler.get_by_role("region", name="New messages")
+    expect(messages).to_contain_text("Yes, it is.")
+    messages.get_by_role("button", name="Mark as read").click()
+    expect(messages).to_have_count(0)
+    labeler.get_by_text("1 earlier message").click()
+    expect(labeler.get_by_text("Yes, it is.")).to_be_visible()
+
+
+def test_settings_ask_what_the_choices_above_mean(signed_in: Page, live_server: Any) -> None:
+    signed_in.goto(f"{live_server.url}/campaigns/new/")
+    expect(signed_in.get_by_label("What went wrong")).to_be_visible()
+    expect(signed_in.get_by_label("Steps asked of a solution")).to_be_hidden()
+    signed_in.get_by_label("only the steps that selection marked").check()
+    expect(signed_in.get_by_label("Steps asked of a solution")).to_be_visible()
+    expect(signed_in.get_by_label("What went wrong")).to_be_hidden()
+    signed_in.get_by_label("1: choose among candidate steps").check()
+    expect(signed_in.get_by_label("only the steps that selection marked")).to_be_hidden()
+    expect(signed_in.get_by_label("Candidates at a step, at most")).to_be_visible()
 
 
 def test_a_dataset_is_downloaded(signed_in: Page, live_server: Any) -> None:
