@@ -39,16 +39,16 @@ def _is(labeling: Labeling, reason: FinishReason) -> bool:
 
 
 def _hold_problem(labeling: Labeling) -> None:
-    """The second labeler who calls a problem bad takes all its solutions out of the queue until a manager decides."""
+    """The second labeler who calls a problem bad takes all its solutions out of the queue until a manager decides. What
+    a manager has decided before does not count again."""
     problem = labeling.solution.problem
-    same = Labeling.objects.filter(
+    open_reports = Report.objects.filter(
         campaign=labeling.campaign,
-        solution__problem=problem,
-        finish_reason=FinishReason.BAD_PROBLEM,
-        state__in=[Labeling.State.SUBMITTED, Labeling.State.SURPLUS],
-        import_run=None,
+        kind=Kind.BAD_PROBLEM,
+        state=Report.State.OPEN,
+        labeling__solution__problem=problem,
     )
-    if problem.is_held or same.values("membership").distinct().count() < REPORTS_THAT_HOLD:
+    if problem.is_held or open_reports.values("labeling__membership").distinct().count() < REPORTS_THAT_HOLD:
         return
     Problem.objects.filter(pk=problem.pk).update(is_held=True)
     QueueItem.objects.filter(problem=problem, retired=False).update(lane=QueueItem.Lane.HELD)
