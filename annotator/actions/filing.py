@@ -41,14 +41,15 @@ def _is(labeling: Labeling, reason: FinishReason) -> bool:
 def _hold_problem(labeling: Labeling) -> None:
     """The second labeler who calls a problem bad takes all its solutions out of the queue until a manager decides. What
     a manager has decided before does not count again."""
-    problem = labeling.solution.problem
+    assert labeling.assignment is not None, "imported labelings report nothing"
+    problem = labeling.assignment.problem_id
     open_reports = Report.objects.filter(
         campaign=labeling.campaign,
         kind=Kind.BAD_PROBLEM,
         state=Report.State.OPEN,
-        labeling__solution__problem=problem,
+        labeling__assignment__problem=problem,
     )
-    if problem.is_held or open_reports.values("labeling__membership").distinct().count() < REPORTS_THAT_HOLD:
+    if open_reports.values("labeling__membership").distinct().count() < REPORTS_THAT_HOLD:
         return
-    Problem.objects.filter(pk=problem.pk).update(is_held=True)
-    QueueItem.objects.filter(problem=problem, retired=False).update(lane=QueueItem.Lane.HELD)
+    if Problem.objects.filter(pk=problem, is_held=False).update(is_held=True):
+        QueueItem.objects.filter(problem=problem, retired=False).update(lane=QueueItem.Lane.HELD)

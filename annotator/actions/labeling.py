@@ -312,16 +312,17 @@ def _says_something_new(session: Session, labeling: Labeling, submit: SubmitAct)
 
 def _end(assignment: Assignment, labeling: Labeling, submit: SubmitAct, now: datetime.datetime) -> None:
     """The assignment's side of a first submit."""
-    in_time = assignment.state == Assignment.State.ACTIVE or take_permit_back(assignment.item)
-    labeling.state = State.SUBMITTED if in_time else State.SURPLUS
     labeling.submitted_at = now
     labeling.generation_number = assignment.item.generation.number if assignment.campaign.phase == 2 else None
     labeling.verifier_score = assignment.item.solution_score
-    if in_time:
+    if assignment.state == Assignment.State.ACTIVE or take_permit_back(assignment.item):
+        labeling.state = State.SUBMITTED
         gave_up = submit.finish_reason == FinishReason.GIVE_UP
-        end_assignment(
-            assignment, Assignment.State.SKIPPED if gave_up else Assignment.State.DONE, now=now, gave_up=gave_up
-        )
+        end = Assignment.State.SKIPPED if gave_up else Assignment.State.DONE
+        end_assignment(assignment, end, now=now, gave_up=gave_up)
+    else:
+        labeling.state = State.SURPLUS
+        Assignment.objects.filter(pk=assignment.pk).update(state=Assignment.State.LATE, ended_at=now)
 
 
 def _describe(labeling: Labeling, session: Session, said: Said, submit: SubmitAct, now: datetime.datetime) -> None:

@@ -22,18 +22,19 @@ WINDOW = 50
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """An item whose permit has been taken."""
+    """An item whose permit has been taken. `place` is -1 where it did not come from the main lane, so that the cursor
+    stays."""
 
     item_id: int
     solution_id: int
     problem_id: int
-    place: int
-    lane: str
+    place: int = -1
 
 
 def unfinished_and_run_out(membership: Membership, now: datetime.datetime) -> list[Assignment]:
     """At most four assignments, locked: this person's (in hand, ahead, what they may resume), then run-out leases of
-    others on solutions that they have not had. Rows that are just being written are passed over."""
+    others on solutions that they have not had, or have begun (`begun`) and may resume. Rows that are just being written
+    are passed over."""
     values = {
         "me": membership.pk,
         "campaign": membership.campaign_id,
@@ -46,7 +47,10 @@ def _near(*, reviewer: bool) -> str:
     kept_back = _words(Lane.HELD) if reviewer else _words(Lane.HELD, Lane.REVIEW)
     assignments = Assignment._meta.db_table
     return f"""
-        SELECT a.* FROM {assignments} a JOIN {QueueItem._meta.db_table} q ON q.id = a.item_id
+        SELECT a.*, EXISTS (
+            SELECT 1 FROM {assignments} h WHERE h.membership_id = %(me)s AND h.solution_id = a.solution_id
+        ) AS begun
+        FROM {assignments} a JOIN {QueueItem._meta.db_table} q ON q.id = a.item_id
         WHERE (
             a.membership_id = %(me)s AND a.state IN ({_words(State.ACTIVE, *Assignment.RESUMABLE)}) AND (
                 a.state = '{State.ACTIVE}' OR (
@@ -58,6 +62,7 @@ def _near(*, reviewer: bool) -> str:
             a.campaign_id = %(campaign)s AND a.state = '{State.ACTIVE}' AND a.lease_until <= %(now)s
             AND a.membership_id <> %(me)s AND NOT q.retired AND q.lane NOT IN ({kept_back}) AND NOT EXISTS (
                 SELECT 1 FROM {assignments} h WHERE h.membership_id = %(me)s AND h.solution_id = a.solution_id
+                AND h.state NOT IN ({_words(*Assignment.RESUMABLE)})
             )
         )
         ORDER BY CASE WHEN a.membership_id = %(me)s THEN 0 ELSE 1 END,
@@ -88,7 +93,10 @@ def take_from_pool(membership: Membership, *, anywhere: bool = False) -> Taken |
     with connection.cursor() as cursor:
         cursor.execute(_statement(reviewer=reviewer, anywhere=anywhere), values)
         row = cursor.fetchone()
-    return Taken(*row) if row else None
+    if row is None:
+        return None
+    item_id, solution_id, problem_id, place, lane = row
+    return Taken(item_id, solution_id, problem_id, place if lane == Lane.MAIN and not anywhere else -1)
 
 
 def _statement(*, reviewer: bool, anywhere: bool) -> str:

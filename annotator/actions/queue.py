@@ -14,7 +14,7 @@ from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 
 from annotator.actions.audit import record
-from annotator.actions.pool import take_from_pool, unfinished_and_run_out
+from annotator.actions.pool import Taken, take_from_pool, unfinished_and_run_out
 from annotator.dispatch import enqueue
 from annotator.errors import Conflict, Invalid
 from annotator.models import Assignment, Campaign, Job, Membership, QueueItem, User
@@ -52,65 +52,59 @@ def _claim(membership: Membership, now: datetime.datetime, *, ahead: bool) -> As
     mine = [assignment for assignment in near if assignment.membership_id == membership.pk]
     active = {assignment.ahead: assignment for assignment in mine if assignment.state == State.ACTIVE}
     if held := active.get(ahead) or (None if ahead else active.get(True)):
-        return _keep(held, now, membership.campaign, ahead=ahead)
+        return _keep(held, membership, now, ahead=ahead)
     if ahead and not active:
         ahead = False
     for assignment in mine:
         if assignment.state != State.ACTIVE and take_permit(assignment.item_id):
-            return _keep(assignment, now, membership.campaign, ahead=ahead)
-    for assignment in near:
-        if assignment.membership_id != membership.pk:
-            Assignment.objects.filter(pk=assignment.pk).update(state=State.EXPIRED, ended_at=now)
-            return _assign(membership, assignment.item_id, assignment.solution_id, assignment.problem_id, now, ahead)
+            return _keep(assignment, membership, now, ahead=ahead)
+    for run_out in near:
+        if run_out.membership_id != membership.pk:
+            Assignment.objects.filter(pk=run_out.pk).update(state=State.EXPIRED, ended_at=now)
+            taken_over = Taken(run_out.item_id, run_out.solution_id, run_out.problem_id)
+            take = _take_up if run_out.begun else _assign  # type: ignore[attr-defined]  # a column of the query
+            return take(membership, taken_over, now, ahead=ahead)
     if taken := take_from_pool(membership):
-        place = taken.place if taken.lane == Lane.MAIN else -1
-        return _assign(membership, taken.item_id, taken.solution_id, taken.problem_id, now, ahead, place=place)
-    return _last_resort(membership, now, ahead=ahead)
+        return _assign(membership, taken, now, ahead=ahead)
+    # Nothing lies ahead of the cursor: look at all that is open, and at what this person had put off.
+    if taken := take_from_pool(membership, anywhere=True):
+        return _take_up(membership, taken, now, ahead=ahead)
+    return None
 
 
-def _keep(assignment: Assignment, now: datetime.datetime, campaign: Campaign, *, ahead: bool) -> Assignment:
-    """Hold it (again), with a full lease."""
-    assignment.state, assignment.ahead, assignment.lease_until = State.ACTIVE, ahead, now + campaign.lease
-    assignment.ended_at = None
-    assignment.save(update_fields=["state", "ahead", "lease_until", "ended_at"])
+def _keep(
+    assignment: Assignment, membership: Membership, now: datetime.datetime, *, ahead: bool, item_id: int | None = None
+) -> Assignment:
+    """Hold it (again), with a full lease; `item_id` where the solution is served anew."""
+    assignment.membership, assignment.campaign = membership, membership.campaign
+    assignment.state, assignment.ahead, assignment.ended_at = State.ACTIVE, ahead, None
+    assignment.lease_until = now + membership.campaign.lease
+    assignment.item_id = item_id or assignment.item_id
+    assignment.save(update_fields=["state", "ahead", "lease_until", "ended_at", "item"])
     return assignment
 
 
-def _assign(
-    membership: Membership,
-    item_id: int,
-    solution_id: int,
-    problem_id: int,
-    now: datetime.datetime,
-    ahead: bool,
-    *,
-    place: int = -1,
-) -> Assignment:
+def _assign(membership: Membership, taken: Taken, now: datetime.datetime, *, ahead: bool) -> Assignment:
     assignment = Assignment.objects.create(
-        item_id=item_id,
-        solution_id=solution_id,
-        problem_id=problem_id,
+        item_id=taken.item_id,
+        solution_id=taken.solution_id,
+        problem_id=taken.problem_id,
         membership=membership,
         campaign=membership.campaign,
         ahead=ahead,
-        place=place,
+        place=taken.place,
         lease_until=now + membership.campaign.lease,
     )
     Assignment.labeling.related.set_cached_value(assignment, None)  # it is new: nobody need ask for its labeling
     return assignment
 
 
-def _last_resort(membership: Membership, now: datetime.datetime, *, ahead: bool) -> Assignment | None:
-    """Nothing lies ahead of the cursor: look at all that is open, and at what this person had put off."""
-    taken = take_from_pool(membership, anywhere=True)
-    if taken is None:
-        return None
+def _take_up(membership: Membership, taken: Taken, now: datetime.datetime, *, ahead: bool) -> Assignment:
+    """Hold an item whose solution this person may have begun before: then they go on where they stopped."""
     before = Assignment.objects.filter(membership=membership, solution=taken.solution_id).first()
     if before is None:
-        return _assign(membership, taken.item_id, taken.solution_id, taken.problem_id, now, ahead)
-    before.item_id = taken.item_id
-    before.save(update_fields=["item"])
-    return _keep(before, now, membership.campaign, ahead=ahead)
+        return _assign(membership, taken, now, ahead=ahead)
+    return _keep(before, membership, now, ahead=ahead, item_id=taken.item_id)
 
 
 def take_permit(item_id: int) -> bool:

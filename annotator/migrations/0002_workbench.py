@@ -436,6 +436,7 @@ class Migration(migrations.Migration):
                     ("postponed", "comes back to this person after other work"),
                     ("skipped", "given to others"),
                     ("expired", "the lease ran out and somebody else took over"),
+                    ("late", "submitted after somebody else had taken over: surplus"),
                 ],
                 default="active",
                 max_length=16,

@@ -77,6 +77,7 @@ class Assignment(models.Model):
         POSTPONED = "postponed", "comes back to this person after other work"
         SKIPPED = "skipped", "given to others"
         EXPIRED = "expired", "the lease ran out and somebody else took over"
+        LATE = "late", "submitted after somebody else had taken over: surplus"
 
     # Ends after which the same person may go on, while there is a free permit.
     RESUMABLE = (State.RELEASED, State.EXPIRED, State.POSTPONED)

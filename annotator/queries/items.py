@@ -167,11 +167,21 @@ QUESTION = (
 
 def item_payload(assignment: Assignment) -> dict[str, Any]:
     """Everything that the page needs to show a solution and to go on where its labeler stopped."""
-    labeling: Labeling | None = getattr(assignment, "labeling", None)
-    events = list(labeling.events.filter(kind__in=ACT_KINDS)) if labeling else []
+    events, labeling = _heard(assignment)
     question = _question(assignment.item_id)
     assignment.item = QueueItem(pk=assignment.item_id, target_steps=question.target_steps)
     return _payload(assignment, question, labeling, events)
+
+
+def _heard(assignment: Assignment) -> tuple[list[RatingEvent], Labeling | None]:
+    """The acts of an assignment and their labeling, in one query; in none where it has only just been claimed."""
+    related = Assignment.labeling.related
+    if related.is_cached(assignment) and related.get_cached_value(assignment) is None:
+        return [], None
+    rows = RatingEvent.objects.filter(labeling__assignment=assignment.pk).select_related("labeling")
+    labeling = [f"labeling__{name}" for name in ("revision", "active_ms", "wall_ms")]
+    events = list(rows.only(*(field.attname for field in RatingEvent._meta.concrete_fields), *labeling).order_by("id"))
+    return [event for event in events if event.kind in ACT_KINDS], events[0].labeling if events else None
 
 
 def _payload(
