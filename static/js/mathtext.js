@@ -140,7 +140,7 @@ function placed(parts, inline, formulas) {
   return parts.map(trim).map((part) => {
     if (part.kind === "figure") return figure(part.source);
     if (part.kind === "code") return make("code", "text-word", part.source);
-    if (part.kind !== "inline" && part.kind !== "display") return document.createTextNode(part.source || part.raw);
+    if (part.kind !== "inline" && part.kind !== "display") return document.createTextNode(part.kind === "fence" ? part.raw : part.source);
     const { span, render } = formula(part, part.kind === "display" && !inline);
     formulas.push(render);
     return span;

@@ -4,6 +4,7 @@ const ENVIRONMENT = /^\\begin\{([a-zA-Z]+\*?)\}/;
 const FENCE = /^[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*(`{3,}(?=[^`\n]*$)|~{3,})[^\n]*$/gm;
 // Commands that often stand without dollar signs in what language models write, and how many groups they take.
 const BARE = /^\\(?:(boxed|fbox|sqrt|overline)|[dt]?(?:frac|binom))(?=\{)/;
+const NEAR = 1000; // characters; what closes later belongs to something else
 const DELIMITERS = [["\\[", "\\]", "display"], ["\\(", "\\)", "inline"], ["$$", "$$", "display"]];
 
 /** Parts of a text, in order: {kind: "text" | "inline" | "display" | "figure" | "code" | "fence", source, raw}. */
@@ -86,7 +87,7 @@ function mathAt(text, at, never) {
     if (end < 0) never.add(close);
     return end < 0 ? null : { part: { kind: "display", source: text.slice(at, end + close.length) }, end: end + close.length };
   }
-  const end = unescaped(text, "$", at + 1);
+  const end = dollarAfter(text, at + 1);
   const source = text.slice(at + 1, end);
   return end > 0 && isMath(source, text[end + 1] ?? "") ? { part: { kind: "inline", source }, end: end + 1 } : null;
 }
@@ -107,7 +108,7 @@ function bareAt(text, at) {
 /** Behind the brace that closes the one at `at`, in the same paragraph and not too far; -1 without one. */
 function groupEnd(text, at) {
   let depth = 0;
-  for (let end = at; end < Math.min(text.length, at + 1000); end += 1) {
+  for (let end = at; end < Math.min(text.length, at + NEAR); end += 1) {
     if (text[end] === "\\") end += 1;
     else if (text[end] === "{") depth += 1;
     else if (text[end] === "}" && --depth === 0) return end + 1;
@@ -124,6 +125,19 @@ function unescaped(text, close, from) {
     if (text[at] === "\\") at += 1;
   }
   return -1;
+}
+
+/** The dollar sign that closes: outside of groups ("$\text{if $x$}$") where there is one near, else the first. */
+function dollarAfter(text, from) {
+  const first = unescaped(text, "$", from);
+  let depth = 0;
+  for (let at = from; first >= 0 && at < Math.min(text.length, from + NEAR) && !text.startsWith("\n\n", at); at += 1) {
+    if (text[at] === "$" && depth <= 0) return at;
+    if (text[at] === "{") depth += 1;
+    else if (text[at] === "}") depth -= 1;
+    else if (text[at] === "\\") at += 1;
+  }
+  return first;
 }
 
 /** Whether what stands between two dollar signs is a formula, or two prices and the words between them. */
