@@ -4,6 +4,7 @@
 //   typeset(element, text, {answer, inline})   replace the element's content, at once. Call it again for a new text (a preview).
 //   typesetLater([[element, text, options], …])   the same for many: what stands first at once (one frame's work), the rest in
 //       idle time, sooner when it nears the viewport. Works on elements that are not in the page yet. Returns {done: Promise}.
+//       options.box: the element that is not laid out while it is far away, where it is more than the text's own.
 //       A step that must be readable now: typeset(element, text, options) again; it takes the element out of the queue.
 //   attach(element, attachments)   images of a problem, [{url, name}], as thumbnails that open larger; hides the element when none.
 //   make(tag, className, text)
@@ -37,7 +38,7 @@ export function typeset(element, text, options = {}) {
 export function typesetLater(entries) {
   for (const [element, text, options] of entries) {
     element.textContent = text.slice(0, LONGEST);
-    if (!options?.inline && !options?.answer) reserve(element, text);
+    if (!options?.inline && !options?.answer) reserve(options?.box ?? element, text);
   }
   return { done: whenIdle(entries.map(([element, text, options]) => [element, rendering(element, text, options ?? {})])) };
 }

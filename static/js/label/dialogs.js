@@ -90,7 +90,7 @@ for (const dialog of document.querySelectorAll("dialog")) {
 /** The key that opens a sheet closes it, too. */
 export function closeByOwnKey(keymap) {
   addEventListener("keydown", (event) => {
-    const sheet = document.querySelector("#dialog-guideline[open], #dialog-keys[open]");
+    const sheet = ["guideline", "keys"].map(dialogOf).find((dialog) => dialog.open);
     if (!sheet || event.target.closest("input, textarea, select")) return;
     if (sheet.id !== `dialog-${keymap.actOf(event)}`) return;
     sheet.close();

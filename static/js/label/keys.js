@@ -100,14 +100,18 @@ export function showLabels(keymap, root = document) {
   for (const box of root.querySelectorAll("kbd[data-key]")) box.textContent = keymap.labelOf(box.dataset.key);
 }
 
+const dialogs = document.getElementsByTagName("dialog"); // kept by the browser: a long solution has 100,000 elements to search
+
 /** The act that a key press asks for: none while typing, in a dialog, with a modifier, or where the key is the focused
  * control's own. */
 export function actOf(event, keymap) {
   if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || event.defaultPrevented) return undefined;
-  if (document.querySelector("dialog:modal")) return undefined;
+  if ([...dialogs].some((dialog) => dialog.matches(":modal"))) return undefined;
+  // What stood in a dialog that has just closed keeps the focus until the next frame.
   const target = event.composedPath()[0];
-  if (target.closest?.(TYPING)) return undefined;
-  if (OWN.has(namesOf(event)[0]) && target.closest?.(controlsOf(event))) return undefined;
+  const isFocused = (selector) => target.closest?.(selector) && target.checkVisibility();
+  if (isFocused(TYPING)) return undefined;
+  if (OWN.has(namesOf(event)[0]) && isFocused(controlsOf(event))) return undefined;
   const act = keymap.actOf(event);
   return event.repeat && !HELD.has(act) ? undefined : act;
 }

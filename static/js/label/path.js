@@ -4,7 +4,8 @@ import { mark, marks, paint, stepLabel } from "./marks.js";
 import { Panels } from "./panels.js";
 import * as protocol from "./protocol.js";
 import { clone, word } from "./words.js";
-import { typeset } from "../mathtext.js";
+import { typesetLater } from "../mathtext.js";
+import { forget } from "../text/later.js";
 
 export class Path {
   #rows;
@@ -15,7 +16,11 @@ export class Path {
   /** @param acts what a press on the page means: see main.js */
   constructor(session, acts) {
     this.#list = clone("steps-template");
-    this.#rows = protocol.pathOf(session.item).map((completion) => row(completion, acts));
+    const path = protocol.pathOf(session.item);
+    this.#rows = path.map((completion) => row(completion, acts));
+    // First what is to be judged now, then what comes; what has been read before can wait.
+    const texts = path.map(({ text }, step) => [textOf(this.#rows[step]), text, { box: this.#rows[step] }]);
+    typesetLater([...texts.slice(session.step), ...texts.slice(0, session.step)]);
     this.#list.replaceChildren(...this.#rows);
     this.#panels = new Panels(acts);
     this.element = this.#list;
@@ -70,14 +75,20 @@ export class Path {
   focusField() {
     return this.#panels.focusField();
   }
+
+  /** The item is done with: nobody will read what has not been rendered yet. */
+  leave() {
+    for (const element of this.#rows) forget(textOf(element));
+  }
 }
+
+const textOf = (element) => element.querySelector(".step-text");
 
 function row(completion, acts) {
   const element = clone("step-template");
   const id = `step:${completion.step}`;
   element.prepend(marks(stepLabel(completion.step), (value) => acts.rate(id, value)));
   element.querySelector(".step-number").textContent = completion.step + 1;
-  typeset(element.querySelector(".step-text"), completion.text);
   const unfold = element.querySelector(".unfold");
   unfold.setAttribute("aria-label", word("unfoldStep", { n: completion.step + 1 }));
   element.addEventListener("click", (event) => {

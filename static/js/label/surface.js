@@ -9,6 +9,8 @@ import { attach, typeset } from "../mathtext.js";
 const NAMED = "[data-id]";
 
 export class Surface {
+  #named;
+
   constructor(session, acts) {
     this.session = session;
     this.element = clone("surface-template");
@@ -16,6 +18,7 @@ export class Surface {
     this.element.classList.add("is-ahead");
     this.body = session.item.protocol.phase === 1 ? new Tree(session, acts) : new Path(session, acts);
     this.element.append(this.body.element);
+    this.#named = [...this.element.querySelectorAll(NAMED)];
     find("stage").append(this.element);
     this.#problem(session.item.problem);
     this.refresh();
@@ -45,13 +48,14 @@ export class Surface {
 
   /** Bring it to the front. Ids are only those of the item in front. */
   activate() {
-    for (const element of this.element.querySelectorAll(NAMED)) element.id = element.dataset.id;
+    for (const element of this.#named) element.id = element.dataset.id;
     this.element.inert = false;
     this.element.classList.remove("is-ahead");
     scrollTo({ top: 0, behavior: "instant" });
   }
 
   leave() {
+    this.body.leave?.();
     this.element.remove();
   }
 
