@@ -11,7 +11,7 @@ from annotator.dispatch import enqueue
 from annotator.errors import Conflict
 from annotator.models import Campaign, Checkpoint, Generation, Job, Problem, QueueItem
 from annotator.queries.labelings import training_labelings
-from annotator.queries.pool import eligible_solutions
+from annotator.queries.pool import eligible_solutions, for_somebody
 
 
 def advance(campaign: Campaign) -> Job | None:
@@ -45,9 +45,12 @@ def next_kind(campaign: Campaign) -> Job.Kind | None:
 
 
 def queue_is_exhausted(campaign: Campaign) -> bool:
-    """Nothing is left to claim, but the pool has more: people do not wait for a retrain."""
-    open_items = QueueItem.objects.filter(campaign=campaign, retired=False, taken__lt=F("wanted"))
-    return not open_items.exists() and eligible_solutions(campaign, Problem.SplitName.TRAIN).exists()
+    """Nothing is left that anybody may claim, but the pool has more: people do not wait for a retrain. What all of them
+    have skipped, or what waits for a reviewer or a manager, holds nobody up."""
+    lanes = [QueueItem.Lane.MAIN, QueueItem.Lane.RETURNED]
+    open_items = QueueItem.objects.filter(campaign=campaign, retired=False, taken__lt=F("wanted"), lane__in=lanes)
+    left = for_somebody(open_items, campaign, "solution").exists()
+    return not left and eligible_solutions(campaign, Problem.SplitName.TRAIN).exists()
 
 
 def release_is_due(campaign: Campaign) -> bool:

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from django.db.models import Exists, OuterRef, QuerySet
+from typing import TypeVar
 
-from annotator.models import Campaign, Checkpoint, ImportRun, Labeling, Problem, QueueItem, Solution, SolutionScore
+from django.db.models import Exists, Model, OuterRef, QuerySet
+
+from annotator.models import (
+    Assignment,
+    Campaign,
+    Checkpoint,
+    ImportRun,
+    Labeling,
+    Membership,
+    Problem,
+    QueueItem,
+    Solution,
+    SolutionScore,
+)
 from prm_backend.types import FinishReason
+
+M = TypeVar("M", bound=Model)
 
 
 def visible_solutions(campaign: Campaign) -> QuerySet[Solution]:
@@ -23,9 +38,22 @@ def _imported(campaign: Campaign) -> QuerySet[Solution]:
     return Solution.objects.filter(campaign=campaign, import_run__state=ImportRun.State.DONE)
 
 
+def for_somebody(rows: QuerySet[M], campaign: Campaign, solution: str) -> QuerySet[M]:
+    """The rows whose solution (the column `solution`) at least one active labeler may still be asked about. All of them
+    while there are no labelers yet."""
+    labelers = campaign.memberships.filter(role=Membership.Role.LABELER, state=Membership.State.ACTIVE)
+    if not labelers.exists():
+        return rows
+    had = Assignment.objects.exclude(state__in=Assignment.RESUMABLE).filter(
+        membership=OuterRef("pk"), solution=OuterRef(OuterRef(solution))
+    )
+    return rows.filter(Exists(labelers.filter(~Exists(had))))
+
+
 def eligible_solutions(campaign: Campaign, split: Problem.SplitName) -> QuerySet[Solution]:
     """Solutions that may be served: nobody holds them and nobody has judged them, in the order of their seeded draw.
     What lies untouched in the queue counts, since a release takes it back; so does what was skipped or given up.
+    What every labeler has had, and skipped or given up, waits until somebody new comes.
     Imported labelings keep a solution out of training, but the audit stream is people's work of its own; in phase 1
     they keep it out altogether, since its tree is one labeler's. Problems that were reported as bad wait for a manager,
     and test problems are never served."""
@@ -39,7 +67,7 @@ def eligible_solutions(campaign: Campaign, split: Problem.SplitName) -> QuerySet
     elif split == Problem.SplitName.VALIDATION:
         judged = judged.filter(import_run=None)
     free = visible_solutions(campaign).filter(~Exists(taken), ~Exists(judged), split=split, problem__is_held=False)
-    return free.order_by("draw", "id")
+    return for_somebody(free, campaign, "pk").order_by("draw", "id")
 
 
 def unscored_solutions(checkpoint: Checkpoint) -> QuerySet[Solution]:

@@ -44,6 +44,11 @@ BAD_PROBLEM_REASONS = (
     _("It asks nothing definite"),
     _("It is several problems in one"),
 )
+WRONG_ANSWER_REASONS = (
+    _("Another answer is right"),
+    _("It is incomplete"),
+    _("It answers another question"),
+)
 # A year: the address holds the content's hash.
 ATTACHMENT_AGE = 365 * 24 * 3600
 
@@ -130,6 +135,7 @@ def _show(request: PageRequest, membership: Membership, state: dict[str, Any]) -
         "reasons": [
             ("give_up", _("Give up"), _("Why can you not judge this solution?"), GIVE_UP_REASONS),
             ("bad_problem", _("Bad problem"), _("What is wrong with the problem?"), BAD_PROBLEM_REASONS),
+            ("report_answer", _("Wrong answer"), _("What is wrong with the reference answer?"), WRONG_ANSWER_REASONS),
         ],
     }
     response = render(request, "label/page.html", context)

@@ -140,6 +140,7 @@ def test_what_was_not_reached_returns_to_the_draw_and_what_was_judged_does_not(c
     given_up = claim_next(lea)
     assert given_up is not None
     submit_labeling(given_up, ending(FinishReason.GIVE_UP, reason="too hard"))
+    make_member(campaign, "max")  # lea has had them
     splits = [Problem.SplitName.TRAIN, Problem.SplitName.VALIDATION]
     eligible = {row.pk for split in splits for row in eligible_solutions(campaign, split)}
     assert judged.solution_id not in eligible
@@ -162,6 +163,37 @@ def test_an_exhausted_queue_is_filled_without_waiting_for_a_model() -> None:
     run_here(job)
     assert claim_next(lea) is not None
     assert next_kind(campaign) == Job.Kind.PRETRAIN
+
+
+def test_what_everybody_has_skipped_holds_nobody_up_and_starts_no_rounds_of_its_own() -> None:
+    campaign = make_campaign(generation_size=2, audit_per_generation=0)
+    fill_pool(campaign, train=3)
+    campaign = activate_campaign(campaign, actor=None)
+    lea = make_member(campaign, "lea")
+    for _ in range(2):
+        assignment = claim_next(lea)
+        assert assignment is not None
+        return_assignment(assignment, "skip")
+    assert claim_next(lea) is None
+    assert next_kind(campaign) == Job.Kind.RELEASE
+    job = advance(campaign)
+    assert job is not None
+    run_here(job)
+    last = claim_next(lea)
+    assert last is not None
+    label(last, [-1])
+    assert next_kind(campaign) != Job.Kind.RELEASE
+    make_member(campaign, "max")
+    assert next_kind(campaign) == Job.Kind.RELEASE, "max has not had them"
+
+
+def test_a_campaign_of_phase_1_needs_no_model() -> None:
+    campaign = make_campaign(phase=1, generation_size=1, audit_per_generation=0)
+    fill_pool(campaign, train=2)
+    campaign = activate_campaign(campaign, actor=None)
+    assert next_kind(campaign) is None
+    QueueItem.objects.update(taken=1)
+    assert next_kind(campaign) == Job.Kind.RELEASE
 
 
 def test_an_empty_pool_is_not_opened() -> None:

@@ -9,7 +9,7 @@ from annotator.models import Campaign, Checkpoint, ImportRun, Problem, QueueItem
 from annotator.queries.labelings import training_labelings
 from annotator.queries.pool import eligible_solutions, ready_solutions, unscored_solutions, visible_solutions
 from prm_backend.types import StepLabel
-from tests.annotator.cast import import_rows, make_campaign, problem_texts, simple_row
+from tests.annotator.cast import import_rows, make_campaign, make_member, problem_texts, simple_row
 from tests.annotator.rows import labeling_of, one_solution, rate
 
 pytestmark = pytest.mark.django_db
@@ -64,6 +64,8 @@ def test_what_was_labeled_here_is_not_served_again_but_a_given_up_one_is(phase: 
     assert eligible(campaign) == [solution]
     labeling_of(solution, finish_reason=reason)
     QueueItem.objects.update(retired=True)
+    assert eligible(campaign) == [], "there is only one labeler, who has had it"
+    make_member(campaign, "max")
     assert eligible(campaign) == ([solution] if again else [])
 
 
