@@ -157,6 +157,8 @@ def test_code_keeps_its_characters_and_gets_colours(sheet: Sheet) -> None:
     assert sheet.page.locator("figcaption").text_content() == "python"
     assert sheet.page.locator(".code-comment").text_content() == "# <b>*not*</b> mathematics"
     assert sheet.reading("```\nno language, $x$\n```") == "<figure><pre><code>no language, $x$</code></pre></figure>"
+    for unclear in ["```f(`x`) = $y$ **b**", "```*_`~~~# **b**:`x2+ $a$"]:
+        assert "⟦" in sheet.reading(unclear), "what looks like a fence and is none keeps its formulas"
     assert "never closed" in sheet.reading("```python\nnever closed")
 
 

@@ -63,6 +63,7 @@ export function markdownNodes(parts, place, inline) {
   if (cells(source) > MOST_CELLS) return null;
   const tokens = inline ? reader.parseInline(source, {}) : reader.parse(source, {});
   if (!rich && !held.some((part) => part.escaped) && tokens.every(isPlain)) return null;
+  if (tokens.some(isMisread)) return null;
   if (tokens.length > MOST_TOKENS || tokens.some((token) => token.level >= DEEPEST - 1)) return null;
   if (countSigns(tokens.map(said).join("")) !== countSigns(source)) return null;
   return build(tokens, (text) => pieces(text, held, place));
@@ -88,6 +89,9 @@ function hold(parts) {
 
 const isPlain = (token) =>
   token.type.startsWith("paragraph") || (token.type === "inline" && token.children.every((child) => child.type === "text"));
+
+/** With a formula in it: no block of code for us, but one for Markdown, to which the backticks in its first line are hidden. */
+const isMisread = (token) => token.type === "fence" && (token.content + token.info).includes(OPEN);
 
 const said = (token) =>
   token.type === "inline" ? token.children.map((child) => child.content).join("") : token.content + token.info;
