@@ -58,7 +58,7 @@ def retry_candidates(assignment: Assignment) -> None:
 def want_first_candidates(assignment: Assignment) -> None:
     """A solution that starts as a bare problem needs candidates before anybody can say anything."""
     if assignment.campaign.candidate_source != Campaign.CandidateSource.IMPORTED:
-        tree = Tree(assignment, [], texts=False)
+        tree = Tree(assignment, texts=False)
         want_candidates(assignment, tree.item(), Said(), tree.own)
 
 

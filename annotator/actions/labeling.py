@@ -20,7 +20,7 @@ from annotator.actions.queue import end_assignment, take_permit_back
 from annotator.errors import Conflict, Invalid
 from annotator.models import Assignment, Completion, Labeling, RatingEvent, Solution, User
 from annotator.protocol import NOT_NEEDED, Act, Item, Said, finish_reason, fold, may_write, missing, walk
-from annotator.queries.items import ACT_KINDS, Tree, act_of
+from annotator.queries.items import ACT_KINDS, Tree, act_of, rules_of
 from prm_backend.types import FinishReason
 
 State = Labeling.State
@@ -148,7 +148,7 @@ def withdraw_labeling(labeling: Labeling, *, actor: User, reason: str) -> None:
 def _open(assignment: Assignment) -> Session:
     labeling = _lock(assignment)
     events = list(labeling.events.all()) if labeling else []
-    tree = Tree(assignment, events, texts=False)
+    tree = Tree(assignment, labeling, events, texts=False)
     return Session(assignment, labeling, events, tree, tree.item())
 
 
@@ -237,6 +237,7 @@ def _draft(assignment: Assignment) -> Labeling:
         solution_id=assignment.solution_id,
         membership=assignment.membership,
         guideline_id=assignment.membership.guideline_id or assignment.campaign.guideline_id,
+        rules=rules_of(assignment, None),
         scope=Labeling.Scope.TARGETED if assignment.item.target_steps else Labeling.Scope.WHOLE,
         started_at=assignment.created_at,
     )

@@ -298,6 +298,14 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="labeling",
+            name="rules",
+            field=models.JSONField(
+                help_text="The campaign's rules and the target steps when it was begun: its acts are read by them.",
+                null=True,
+            ),
+        ),
+        migrations.AddField(
+            model_name="labeling",
             name="revision",
             field=models.PositiveSmallIntegerField(
                 default=0, help_text="Submits so far: 1, and 1 for each correction."

@@ -152,6 +152,18 @@ class Campaign(models.Model):
     def correction_window(self) -> datetime.timedelta:
         return datetime.timedelta(hours=self.correction_hours)
 
+    def rules(self) -> dict[str, Any]:
+        """How solutions are labeled now. A labeling keeps the rules under which it was begun."""
+        return {
+            "phase": self.phase,
+            "always_grid": self.always_grid,
+            "continue_by": self.continue_by,
+            "candidates": self.candidates_shown,
+            "progress": self.progress,
+            "critiques": self.critiques,
+            "alternatives": self.alternatives,
+        }
+
     @property
     def is_open_for_labeling(self) -> bool:
         return self.status == self.Status.ACTIVE

@@ -29,6 +29,9 @@ class Labeling(models.Model):
     guideline = models.ForeignKey("Guideline", models.PROTECT, null=True, related_name="+")
     state = models.CharField(max_length=16, choices=State, default=State.DRAFT)
     scope = models.CharField(max_length=16, choices=Scope, default=Scope.WHOLE)
+    rules = models.JSONField(
+        null=True, help_text="The campaign's rules and the target steps when it was begun: its acts are read by them."
+    )
     revision = models.PositiveSmallIntegerField(default=0, help_text="Submits so far: 1, and 1 for each correction.")
     finish_reason = models.CharField(max_length=16, choices=REASON_CHOICES, blank=True)
     reason = models.TextField(blank=True, help_text="Why given up, or what is wrong with the problem.")

@@ -4,8 +4,8 @@ it says what the labeler must not know: no score, no arm, no gold, no other labe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 from django.db.models import Exists, OuterRef, Value
 from django.urls import reverse
@@ -23,7 +23,7 @@ from annotator.models import (
     Solution,
 )
 from annotator.models.problem import answer_correct, ends_with_answer
-from annotator.protocol import Act, Candidate, FollowUp, Item, Node
+from annotator.protocol import Act, Candidate, Item, Node
 from annotator.queries.candidates import waiting_for
 
 # What the page replays. A submit is no act: what follows it is a correction.
@@ -33,6 +33,14 @@ ACT_KINDS = [kind for kind in RatingEvent.Kind if kind not in (RatingEvent.Kind.
 def draw_of(assignment: Assignment, completion_id: int) -> float:
     """A number in [0, 1) that orders the + candidates of a step where a draw chooses what continues."""
     return int(hashlib.sha256(f"{assignment.pk}:{completion_id}".encode()).hexdigest()[:13], 16) / 16**13
+
+
+def rules_of(assignment: Assignment, labeling: Labeling | None) -> dict[str, Any]:
+    """The rules that hold for this labeler and solution: those of the first act, so that a manager's change of settings
+    leaves no draft with acts that do not fit; the campaign's where nothing has been said yet."""
+    if labeling is not None and labeling.rules:
+        return dict(labeling.rules)
+    return assignment.campaign.rules() | {"targets": assignment.item.target_steps}
 
 
 class Row(NamedTuple):
@@ -51,8 +59,16 @@ class Tree:
     this labeler wrote. A written step is named by the client id of its act. One query, with the critiques where the
     campaign asks for them; without `texts`, which most checks do not need, a lighter one."""
 
-    def __init__(self, assignment: Assignment, events: Iterable[RatingEvent], *, texts: bool = True) -> None:
+    def __init__(
+        self,
+        assignment: Assignment,
+        labeling: Labeling | None = None,
+        events: Iterable[RatingEvent] = (),
+        *,
+        texts: bool = True,
+    ) -> None:
         self.assignment = assignment
+        self.rules = rules_of(assignment, labeling)
         self.own = {
             event.completion_id: str(event.client_id)
             for event in events
@@ -61,9 +77,9 @@ class Tree:
         self.rows: list[Row] = []
         self.critiques: list[dict[str, Any]] = []
         self.step_of: dict[Node, int] = {None: -1}
-        campaign = assignment.campaign
         # Whether a step is final stands in its text, and matters in phase 1 only.
-        for row, critique in _read(assignment, texts=texts or campaign.phase == Campaign.Phase.CHOOSE):
+        critiques = self.rules["critiques"] != Campaign.FollowUp.OFF
+        for row, critique in _read(assignment, texts=texts or self.in_phase_1, critiques=critiques):
             if row.source != Completion.Source.MODEL and row.pk not in self.own:
                 continue  # somebody else's own step
             if self.step_of.get(self.parent(row)) != row.step_index - 1:
@@ -74,6 +90,10 @@ class Tree:
             if critique is not None:
                 self.critiques.append({"id": critique[0], "completion": row.pk, "text": critique[1]})
 
+    @property
+    def in_phase_1(self) -> bool:
+        return bool(self.rules["phase"] == Campaign.Phase.CHOOSE)
+
     def node(self, row: Row) -> int | str:
         return self.own.get(row.pk, row.pk)
 
@@ -82,37 +102,35 @@ class Tree:
 
     def item(self) -> Item:
         """What the protocol is about."""
-        campaign = self.assignment.campaign
-        in_phase_1 = campaign.phase == Campaign.Phase.CHOOSE
         children: dict[Node, list[Candidate]] = {}
         for row in self.rows:
             if row.pk not in self.own:
-                final = in_phase_1 and ends_with_answer(row.text)
-                draw = draw_of(self.assignment, row.pk) if in_phase_1 else 0.0
+                final = self.in_phase_1 and ends_with_answer(row.text)
+                draw = draw_of(self.assignment, row.pk) if self.in_phase_1 else 0.0
                 children.setdefault(self.parent(row), []).append(Candidate(row.pk, draw, final))
         critiques: dict[int, list[int]] = {}
         for critique in self.critiques:
             critiques.setdefault(critique["completion"], []).append(critique["id"])
-        targets = self.assignment.item.target_steps
+        rules = self.rules
         return Item(
-            phase=campaign.phase,
+            phase=rules["phase"],
             children=children,
             critiques=critiques,
-            targets=tuple(targets) if targets else None,
-            always_grid=campaign.always_grid,
-            continue_by_draw=campaign.continue_by == Campaign.ContinueBy.DRAW,
-            candidates_shown=campaign.candidates_shown,
-            ask_progress=cast(FollowUp, campaign.progress),
-            ask_critiques=cast(FollowUp, campaign.critiques),
-            ask_alternatives=cast(FollowUp, campaign.alternatives),
+            targets=tuple(rules["targets"]) if rules["targets"] else None,
+            always_grid=rules["always_grid"],
+            continue_by_draw=rules["continue_by"] == Campaign.ContinueBy.DRAW,
+            candidates_shown=rules["candidates"],
+            ask_progress=rules["progress"],
+            ask_critiques=rules["critiques"],
+            ask_alternatives=rules["alternatives"],
         )
 
 
-def _read(assignment: Assignment, *, texts: bool) -> Iterator[tuple[Row, tuple[int, str] | None]]:
+def _read(assignment: Assignment, *, texts: bool, critiques: bool) -> Iterator[tuple[Row, tuple[int, str] | None]]:
     """The completions in reading order; one with several critiques comes once for each of them."""
     completions = Completion.objects.filter(solution=assignment.solution_id)
     columns = ["pk", "parent", "step_index", "completion_index", "source", "text" if texts else Value("")]
-    if assignment.campaign.critiques == Campaign.FollowUp.OFF:
+    if not critiques:
         for row in completions.order_by("step_index", "completion_index", "pk").values_list(*columns):
             yield Row(*row), None
         return
@@ -179,7 +197,7 @@ def _heard(assignment: Assignment) -> tuple[list[RatingEvent], Labeling | None]:
     if related.is_cached(assignment) and related.get_cached_value(assignment) is None:
         return [], None
     rows = RatingEvent.objects.filter(labeling__assignment=assignment.pk).select_related("labeling")
-    labeling = [f"labeling__{name}" for name in ("revision", "active_ms", "wall_ms")]
+    labeling = [f"labeling__{name}" for name in ("rules", "revision", "active_ms", "wall_ms")]
     events = list(rows.only(*(field.attname for field in RatingEvent._meta.concrete_fields), *labeling).order_by("id"))
     return [event for event in events if event.kind in ACT_KINDS], events[0].labeling if events else None
 
@@ -187,8 +205,7 @@ def _heard(assignment: Assignment) -> tuple[list[RatingEvent], Labeling | None]:
 def _payload(
     assignment: Assignment, question: Question, labeling: Labeling | None, events: list[RatingEvent]
 ) -> dict[str, Any]:
-    campaign = assignment.campaign
-    tree = Tree(assignment, events)
+    tree = Tree(assignment, labeling, events)
     done = labeling if labeling and labeling.revision else None
     return {
         "assignment": str(assignment.pk),
@@ -196,10 +213,10 @@ def _payload(
         "ahead": assignment.ahead,
         "revision": labeling.revision if labeling else 0,
         "lease_until": assignment.lease_until.isoformat(),
-        "protocol": protocol_payload(campaign, question.target_steps),
-        "problem": _problem(campaign, question),
+        "protocol": _protocol(tree.rules),
+        "problem": _problem(assignment.campaign, question),
         "completions": [_completion(tree, row) for row in tree.rows],
-        "targets": question.target_steps or None,
+        "targets": tree.rules["targets"] or None,
         "critiques": tree.critiques,
         "waiting": waiting(assignment, tree),
         "acts": [act_payload(event) for event in events],
@@ -235,17 +252,9 @@ def preview_payloads(campaign: Campaign, *, count: int = 3) -> list[dict[str, An
     return payloads
 
 
-def protocol_payload(campaign: Campaign, targets: Sequence[int] | None) -> dict[str, Any]:
-    return {
-        "phase": campaign.phase,
-        "scope": Campaign.Scope.TARGETED if targets else Campaign.Scope.WHOLE,
-        "always_grid": campaign.always_grid,
-        "continue_by": campaign.continue_by,
-        "candidates": campaign.candidates_shown,
-        "progress": campaign.progress,
-        "critiques": campaign.critiques,
-        "alternatives": campaign.alternatives,
-    }
+def _protocol(rules: dict[str, Any]) -> dict[str, Any]:
+    scope = Campaign.Scope.TARGETED if rules["targets"] else Campaign.Scope.WHOLE
+    return {"scope": scope, **{name: value for name, value in rules.items() if name != "targets"}}
 
 
 def waiting(assignment: Assignment, tree: Tree) -> list[dict[str, Any]]:
@@ -274,7 +283,6 @@ def act_payload(event: RatingEvent) -> dict[str, Any]:
 
 
 def _completion(tree: Tree, row: Row) -> dict[str, Any]:
-    in_phase_1 = tree.assignment.campaign.phase == Campaign.Phase.CHOOSE
     return {
         "id": row.pk,
         "parent": tree.parent(row),
@@ -282,7 +290,7 @@ def _completion(tree: Tree, row: Row) -> dict[str, Any]:
         "index": row.completion_index,
         "text": row.text,
         "own": row.pk in tree.own,
-        "draw": draw_of(tree.assignment, row.pk) if in_phase_1 else 0,
+        "draw": draw_of(tree.assignment, row.pk) if tree.in_phase_1 else 0,
     }
 
 

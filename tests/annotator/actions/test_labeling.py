@@ -12,7 +12,7 @@ from annotator.actions.generations import open_generation
 from annotator.actions.labeling import submit_labeling, withdraw_labeling
 from annotator.actions.queue import claim_next, return_assignment
 from annotator.errors import Conflict, Invalid, Refusal
-from annotator.models import Assignment, Completion, Labeling, QueueItem, Rating, RatingEvent, Report
+from annotator.models import Assignment, Campaign, Completion, Labeling, QueueItem, Rating, RatingEvent, Report
 from prm_backend.types import FinishReason
 from tests.annotator.cast import (
     Role,
@@ -328,6 +328,26 @@ def test_the_record_keeps_generation_guideline_and_what_the_prm_said(assignment:
     labeling = label(assignment, [-1])
     assert labeling.guideline is not None
     assert (labeling.generation_number, labeling.guideline.version, labeling.verifier_score) == (0, 1, 0.25)
+
+
+def test_a_draft_keeps_the_rules_under_which_it_was_begun() -> None:
+    campaign = make_campaign(audit_per_generation=0, progress="required")
+    fill_pool(campaign, train=2)
+    campaign = activate_campaign(campaign, actor=None)
+    lea = make_member(campaign, "lea")
+    begun = claim_next(lea)
+    assert begun is not None
+    rate(begun, rating(path_of(begun)[0], -1), act("progress", value=2))
+    Campaign.objects.update(progress="off")
+    lea.campaign.refresh_from_db()
+    again = claim_next(lea)
+    assert again is not None
+    assert submit_labeling(again, ending("found_error")).progress == 2
+    following = claim_next(lea)
+    assert following is not None
+    with pytest.raises(Conflict) as refusal:
+        rate(following, rating(path_of(following)[0], -1), act("progress", value=2))
+    assert refusal.value.code == "follow_up_off"
 
 
 # --- Reports ---------------------------------------------------------------------------------------------------------
