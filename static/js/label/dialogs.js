@@ -13,7 +13,7 @@ function ask(name, { answer, digits, opened = () => {} }) {
   const dialog = dialogOf(name);
   const form = dialog.querySelector("form");
   const pressed = (event) => {
-    if (event.target.matches("textarea") || event.ctrlKey || event.altKey || event.metaKey) return;
+    if (!dialog.open || event.target.matches("textarea") || event.ctrlKey || event.altKey || event.metaKey) return;
     const digit = Number(event.key);
     if (digit > 0 && digits(digit, form)) event.preventDefault();
     else if (event.key === "Enter" && event.target.matches("[type=radio]")) {
@@ -22,15 +22,19 @@ function ask(name, { answer, digits, opened = () => {} }) {
       if (!send.disabled) form.requestSubmit(send);
     }
   };
-  dialog.addEventListener("keydown", pressed);
-  dialog.returnValue = "";
+  const over = new AbortController();
+  const { signal } = over;
+  dialog.addEventListener("keydown", pressed, { signal });
   dialog.showModal();
   opened(form);
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => {
-      dialog.removeEventListener("keydown", pressed);
-      resolve(dialog.returnValue ? answer(form, dialog.returnValue) : null);
-    }, { once: true });
+    const end = (result) => {
+      over.abort();
+      resolve(result);
+    };
+    // "close" comes a moment after the dialog has closed, and the next key may come before it.
+    form.addEventListener("submit", ({ submitter }) => end(submitter.value ? answer(form, submitter.value) : null), { signal });
+    dialog.addEventListener("close", () => dialog.open || end(null), { signal });
   });
 }
 
