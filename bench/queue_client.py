@@ -70,7 +70,9 @@ class Browser:
     async def post(self, path: str, body: dict[str, Any]) -> tuple[dict[str, Any], float]:
         """The answer's JSON and how long it took in ms. Raises `Refused` for anything but a 200."""
         content = json.dumps(body).encode()
-        request = f"POST /api/v1/{path} HTTP/1.1\r\n{self.head}Content-Length: {len(content)}\r\n\r\n".encode() + content
+        request = (
+            f"POST /api/v1/{path} HTTP/1.1\r\n{self.head}Content-Length: {len(content)}\r\n\r\n".encode() + content
+        )
         started = time.perf_counter()
         try:
             status, answer = await asyncio.wait_for(self.exchange(request), ANSWER_SECONDS)

@@ -6,6 +6,8 @@
 Works on DATABASE_URL and prints JSON. A process of its own, because one process of Django keeps to one database.
 """
 
+# ruff: noqa: E402 - Django is set up before its models can be imported
+
 from __future__ import annotations
 
 import argparse

@@ -4,9 +4,9 @@
     python bench/queue.py --quick
     python bench/queue.py --markdown --from figures.json
 
-An item is `next` and one `submit` of 8 ratings, answered after the commit is on disk; 1, 8 and 32 labelers without think
-time; 10 thousand and 1 million solutions in the pool. Prints every figure and the goals; the exit code is 1 when a goal
-is missed. A full run takes about ten minutes, `--quick` (10 thousand, 1 and 8 labelers) less than one.
+An item is `next` and one `submit` of 8 ratings, answered after the commit is on disk; 1, 8 and 32 labelers without
+think time; 10 thousand and 1 million solutions in the pool. Prints every figure and the goals; the exit code is 1 when
+a goal is missed. A full run takes about ten minutes, `--quick` (10 thousand, 1 and 8 labelers) less than one.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Scale:
     starts: int
 
 
-FULL = Scale((10_000, 1_000_000), (1, 8, 32), (1, 32), repeats=3, seconds=5, warm_seconds=3, finished=5000, turns=150, starts=3)
+FULL = Scale(
+    (10_000, 1_000_000), (1, 8, 32), (1, 32), repeats=3, seconds=5, warm_seconds=3, finished=5000, turns=150, starts=3
+)
 QUICK = Scale((10_000,), (1, 8), (8,), repeats=2, seconds=1.5, warm_seconds=1, finished=1000, turns=40, starts=1)
 
 
@@ -167,9 +169,9 @@ class Bench:
             "reconnects": result["reconnects"],
         }
         say(
-            f"  {path:6} {labelers:2} labelers: {figures['items_per_s']:6} items/s, next {figures['next_ms']['p50']} ms, "
-            f"submit {figures['submit_ms']['p50']} ms, CPU {figures['server_cpu_ms']} + {figures['database_cpu_ms']} ms, "
-            f"other load {figures['other_load']:.0%}"
+            f"  {path:6} {labelers:2} labelers: {figures['items_per_s']:6} items/s, "
+            f"next {figures['next_ms']['p50']} ms, submit {figures['submit_ms']['p50']} ms, "
+            f"CPU {figures['server_cpu_ms']} + {figures['database_cpu_ms']} ms, other load {figures['other_load']:.0%}"
         )
         return figures
 
