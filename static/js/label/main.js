@@ -29,10 +29,13 @@ const tutorial = state.dry === "tutorial" ? new (await import("./tutorial.js")).
 const supply = state.dry ? new SampleSupply(state.items) : new ServerSupply(state.campaign);
 const desk = new Desk(supply, { rate, go, progress, ownCritique, choose, write, askAgain }, pendingActs);
 const unsent = new Set(); // client ids of the acts that the server has not answered to
+const sent = []; // entries of acts that it has taken since the page was loaded
 
+/** What an item that was fetched a moment ago may lack: acts that wait, and those that arrived meanwhile. */
 async function pendingActs(assignment) {
   const entries = await outbox.entries();
-  return entries.filter((entry) => entry.kind === "act" && entry.assignment === assignment).map((entry) => entry.act);
+  const acts = [...sent, ...entries].filter((entry) => entry.kind === "act" && entry.assignment === assignment);
+  return acts.map((entry) => entry.act);
 }
 
 // --- Acts on the item ------------------------------------------------------------------------------------------------
@@ -356,8 +359,10 @@ outbox.addEventListener("delivered", ({ detail: entry }) => {
   return desk.prepare();
 });
 
-function actDelivered({ assignment, act, answer, refusal }) {
+function actDelivered(entry) {
+  const { assignment, act, answer, refusal } = entry;
   unsent.delete(act.client_id);
+  if (!refusal) sent.push(entry);
   const { session } = desk;
   if (session?.item.assignment !== assignment || desk.isEnding) return;
   if (refusal) {
@@ -365,6 +370,7 @@ function actDelivered({ assignment, act, answer, refusal }) {
     desk.reread().catch(() => null);
     return;
   }
+  hear([act]);
   const before = session.synced;
   session.synced = unsent.size === 0;
   const waiting = answer?.waiting ?? session.item.waiting;
@@ -379,11 +385,15 @@ function refused({ refusal }) {
   view.notice(`${word("refused")} ${refusal.message}`, { label: word("reload"), act: () => location.reload() });
 }
 
-tabs.addEventListener("acts", ({ detail: { assignment, acts } }) => {
-  const { session } = desk;
-  if (session?.item.assignment !== assignment || desk.isEnding || !session.take(acts)) return;
-  session.rest();
+/** Acts on the item in front that came about elsewhere. */
+function hear(acts) {
+  if (!desk.session.take(acts)) return;
+  desk.session.rest();
   draw();
+}
+
+tabs.addEventListener("acts", ({ detail: { assignment, acts } }) => {
+  if (desk.session?.item.assignment === assignment && !desk.isEnding) hear(acts);
 });
 tabs.addEventListener("submitted", ({ detail: { assignment } }) => {
   if (desk.session?.item.assignment === assignment && !desk.isEnding) desk.moveOn();

@@ -53,11 +53,11 @@ export class Session {
 
   /** Acts that came about elsewhere: in another tab, or before a reload. Returns whether any was news. */
   take(acts) {
-    const known = new Set(this.acts.map((act) => act.client_id));
-    const news = acts.filter((act) => !known.has(act.client_id));
-    this.acts.push(...news);
-    if (news.length) this.#changed();
-    return news.length > 0;
+    const before = this.acts.length;
+    const known = new Map([...this.acts, ...acts].map((act) => [act.client_id, act]));
+    this.acts = [...known.values()];
+    if (this.acts.length > before) this.#changed();
+    return this.acts.length > before;
   }
 
   /** Completions, critiques and what is still on its way, as the server has them now. */
