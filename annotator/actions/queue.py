@@ -126,11 +126,14 @@ def take_permit_back(item: QueueItem) -> bool:
 def end_assignment(
     assignment: Assignment, state: Assignment.State, *, now: datetime.datetime, gave_up: bool = False
 ) -> None:
-    """Move an assignment that holds a permit to its end. Every end but `DONE` gives the permit back, and the item is
-    served before the others; given up twice, it waits for a reviewer. Call it inside a transaction that has locked the
-    row."""
+    """Move an assignment that holds a permit to its end; what its holder has ahead takes its place. Every end but `DONE`
+    gives the permit back, and the item is served before the others; given up twice, it waits for a reviewer. Call it
+    inside a transaction that has locked the row."""
+    was_in_hand = assignment.state == State.ACTIVE and not assignment.ahead
     Assignment.objects.filter(pk=assignment.pk).update(state=state, ended_at=now)
     assignment.state, assignment.ended_at = state, now
+    if was_in_hand:
+        _bring_to_hand(assignment.membership_id)
     if state == State.DONE:
         return
     QueueItem.objects.filter(pk=assignment.item_id, taken__gt=0).update(
@@ -143,6 +146,13 @@ def end_assignment(
             default=Value(Lane.RETURNED),
         ),
     )
+
+
+def _bring_to_hand(membership_id: int) -> None:
+    """So that the page's next request ahead is answered by a new solution. Not where the row is just being written:
+    nobody waits for a lock while holding another one, and the next claim brings it to hand as well."""
+    ahead = Assignment.objects.filter(membership=membership_id, state=State.ACTIVE, ahead=True)
+    Assignment.objects.filter(pk__in=ahead.select_for_update(skip_locked=True).values("pk")).update(ahead=False)
 
 
 def _place_of_returned() -> int:

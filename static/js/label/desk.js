@@ -13,6 +13,7 @@ export class Desk extends EventTarget {
   surface = null;
   isEnding = false; // the item is on its way out: nothing about it can change any more
   #ahead = null;
+  #preparing = null;
   #supply;
   #acts;
   #pending;
@@ -62,8 +63,12 @@ export class Desk extends EventTarget {
     else view.sending();
   }
 
-  /** Claim, build and lay out the item after this one. Without it the page works as well, only not as fast. */
-  async prepare() {
+  /** Claim and build the item after this one. Without it the page works as well, only not as fast. */
+  prepare() {
+    return (this.#preparing ??= this.#prepare().finally(() => { this.#preparing = null; }));
+  }
+
+  async #prepare() {
     if (!this.surface || this.isEnding || this.#ahead) return;
     const { item } = await this.#supply.next(true).catch(() => ({ item: null }));
     const isNews = item && item.assignment !== this.session?.item.assignment;

@@ -83,6 +83,16 @@ def test_all_acts_may_come_with_the_submit(campaign: Campaign) -> None:
     assert Labeling.objects.get().ratings.count() == 3
 
 
+def test_after_a_submit_the_one_that_lay_ahead_is_the_current_one_and_another_is_fetched(campaign: Campaign) -> None:
+    client = login(campaign, "lea")
+    item, ahead = claim(client), claim(client, ahead=True)
+    assert submit(client, item, "found_error", acts=[rating(item, 0, -1)]).status_code == 200
+    third = claim(client, ahead=True)
+    assert third["assignment"] not in (item["assignment"], ahead["assignment"])
+    assert claim(client)["assignment"] == ahead["assignment"]
+    assert claim(client, ahead=True)["assignment"] == third["assignment"]
+
+
 def test_the_next_solution_is_fetched_ahead_and_becomes_the_current_one(campaign: Campaign) -> None:
     client = login(campaign, "lea")
     item = claim(client)

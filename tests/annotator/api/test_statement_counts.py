@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from annotator.actions.campaigns import activate_campaign
 from annotator.models import Assignment, Campaign, CritiqueRating, QueueItem, Rating, RatingEvent
-from tests.annotator.api.test_labeling_api import act, claim, login, say, send, submit
+from tests.annotator.api.test_labeling_api import act, claim, login, rating, say, send, submit
 from tests.annotator.cast import import_rows, make_campaign, problem_texts, simple_row
 
 pytestmark = pytest.mark.django_db
@@ -83,6 +83,10 @@ def test_a_claim(steps: int) -> None:
     with at_most(MOST_OF_A_CLAIM):
         ahead = claim(client, ahead=True)
     assert ahead["assignment"] != item["assignment"]
+    assert submit(client, item, "found_error", acts=[rating(item, 0, -1)]).status_code == 200
+    with at_most(MOST_OF_A_CLAIM):
+        third = claim(client, ahead=True)
+    assert third["assignment"] not in (item["assignment"], ahead["assignment"])
 
 
 @STEPS
