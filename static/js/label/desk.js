@@ -13,7 +13,7 @@ export class Desk extends EventTarget {
   surface = null;
   isEnding = false; // the item is on its way out: nothing about it can change any more
   #ahead = null;
-  #preparing = null;
+  #preparing = Promise.resolve();
   #supply;
   #acts;
   #pending;
@@ -38,6 +38,7 @@ export class Desk extends EventTarget {
   /** Put an item on the page. */
   async begin(payload) {
     this.#show(await this.#build(payload));
+    this.prepare();
   }
 
   async #build(payload) {
@@ -54,7 +55,8 @@ export class Desk extends EventTarget {
     this.dispatchEvent(new Event("begin"));
   }
 
-  /** The item in front is done with: the one behind it comes to the front at once, where there is one. */
+  /** The item in front is done with: the one behind it comes to the front at once, where there is one. The next one is
+   * prepared when the server knows of the end; before, it would not give another. */
   moveOn() {
     this.isEnding = true;
     const ahead = this.#ahead;
@@ -63,9 +65,11 @@ export class Desk extends EventTarget {
     else view.sending();
   }
 
-  /** Claim and build the item after this one. Without it the page works as well, only not as fast. */
+  /** Claim and build the item after this one, unless that has been done. Without it the page works as well, only not as
+   * fast. */
   prepare() {
-    return (this.#preparing ??= this.#prepare().finally(() => { this.#preparing = null; }));
+    const prepare = () => this.#prepare();
+    return (this.#preparing = this.#preparing.then(prepare, prepare));
   }
 
   async #prepare() {

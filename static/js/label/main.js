@@ -306,8 +306,7 @@ desk.addEventListener("begin", () => {
   find("bar").classList.toggle("has-reference", item.problem.reference_answer !== null);
   draw(word(item.protocol.phase === 1 ? "newTree" : "new", { n: protocol.asked(item).length }));
   drawNotes();
-  tutorial?.mount(desk.surface.body.element);
-  desk.prepare();
+  tutorial?.mount();
 });
 desk.addEventListener("logged-out", askToLogIn);
 desk.addEventListener("guideline", () => (find("dialog-diff") ? showSheet("diff") : location.reload()));

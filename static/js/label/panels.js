@@ -52,7 +52,7 @@ export class Panels {
       const body = section.querySelector(".panel-body");
       for (const [place, stop] of panel.stops.entries()) body.append(this.#element(stop, place, session));
       this.#sections.set(panel.name, section);
-      this.#box.append(section);
+      this.#box.firstElementChild.append(section);
     }
     errorRow.after(this.#box);
   }
