@@ -16,6 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,17 @@ import pytest
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
-from django.db import connection
-from django.db.models import Count, Q
+from django.db import connection, connections, transaction
+from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from annotator.actions.campaigns import activate_campaign
+from annotator.actions.labeling import store_acts
+from annotator.actions.queue import claim_next
 from annotator.models import Assignment, Campaign, Labeling, Membership, QueueItem, RatingEvent
+from annotator.queries.queue import why_empty
 from bench.queue_server import Web, web
-from tests.annotator.cast import fill_pool, make_campaign, make_member
+from tests.annotator.cast import fill_pool, make_campaign, make_member, path_of, rating
 from tests.conftest import url_of_test_database
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
@@ -120,6 +124,45 @@ def wait_for_submits(count: int) -> None:
     while submitted.count() < target:
         assert time.monotonic() < deadline, "nobody submits anything"
         time.sleep(0.05)
+
+
+# --- Two at the same moment ------------------------------------------------------------------------------------------
+
+
+def test_a_first_act_that_is_sent_again_while_it_is_being_stored_is_stored_once() -> None:
+    """As after the death of a web worker, or from a second tab."""
+    assignment = claim_next(make_member(open_campaign(1), "lea"))
+    assert assignment is not None
+    act = rating(path_of(assignment)[0], 1)
+
+    def again() -> None:
+        try:
+            store_acts(Assignment.objects.select_related("membership", "campaign", "item").get(pk=assignment.pk), [act])
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as other:
+        with transaction.atomic():
+            store_acts(assignment, [act])
+            waiting = other.submit(again)
+            time.sleep(0.5)  # it has come as far as it can
+        waiting.result(timeout=GIVE_UP_SECONDS)
+    assert RatingEvent.objects.count() == Labeling.objects.count() == 1
+
+
+def test_the_last_lease_may_end_while_an_empty_queue_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = open_campaign(1)
+    assert all(claim_next(make_member(campaign, name)) for name in ("lea", "max"))
+    noa = make_member(campaign, "noa")
+    counted = QuerySet.count
+
+    def count_and_end(rows: Any) -> int:
+        number = counted(rows)
+        Assignment.objects.update(state=State.SKIPPED)
+        return number
+
+    monkeypatch.setattr(QuerySet, "count", count_and_end)
+    assert why_empty(noa).message
 
 
 # --- HTTP ------------------------------------------------------------------------------------------------------------
