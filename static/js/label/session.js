@@ -60,12 +60,13 @@ export class Session {
     return this.acts.length > before;
   }
 
-  /** Completions, critiques and what is still on its way, as the server has them now. */
+  /** Completions, critiques and what is still on its way, as the server has them now. A cursor that was on what is next
+   * stays on what is next. */
   grow({ completions = this.item.completions, critiques = this.item.critiques, waiting = this.item.waiting }) {
-    const answeredBefore = this.cursor;
+    const isAtRest = ["", "coming", this.next].includes(this.cursor);
     this.item = { ...this.item, completions, critiques, waiting };
     this.#changed();
-    if (answeredBefore === "coming" || answeredBefore === "") this.rest();
+    if (isAtRest) this.rest();
   }
 
   #changed(folded) {
@@ -75,9 +76,13 @@ export class Session {
     if (this.item.protocol.phase === 2 && protocol.errorAt(this.item, this.state) < 0) this.passed.clear();
   }
 
-  /** Put the cursor on what is to be answered next. */
+  /** The place that is to be answered next. */
+  get next() {
+    return this.item.protocol.phase === 1 ? nextInTree(this) : nextOnPath(this);
+  }
+
   rest() {
-    this.cursor = this.item.protocol.phase === 1 ? nextInTree(this) : nextOnPath(this);
+    this.cursor = this.next;
   }
 
   /** Move by one place. Returns whether there was one. */
@@ -124,10 +129,11 @@ export function valueAt({ state }, stop) {
 
 const stepStop = (completion) => ({ id: `step:${completion.step}`, kind: "step", step: completion.step, completion });
 
-/** The follow-ups of the first −, in order; those without content are not among them. `done` ones let the next one open. */
+/** The follow-ups of the first − of a whole solution, in order; those without content are not among them. `done` ones let
+ * the next one open. */
 export function panels(session) {
   const { item, state, passed } = session;
-  const error = item.protocol.phase === 2 ? protocol.errorAt(item, state) : -1;
+  const error = item.protocol.phase === 2 && item.targets === null ? protocol.errorAt(item, state) : -1;
   if (error < 0) return [];
   const lacks = protocol.missing(item, state);
   const own = protocol.pathOf(item)[error];
