@@ -37,7 +37,7 @@ export function apply(item, state, act) {
   }
   if (act.kind === "write") return write(item, state, act);
   if (act.kind === "progress") return { ...state, progress: act.value };
-  if (act.kind === "own_critique") return { ...state, own_critique: act.text.trim() };
+  if (act.kind === "own_critique") return { ...state, own_critique: stripped(act.text) };
   const critiques = { ...state.critiques };
   if (act.value === null) delete critiques[act.critique];
   else critiques[act.critique] = act.value;
@@ -68,11 +68,10 @@ export const critiquesOf = (item, step) => item.critiques.filter((critique) => c
 function prunePath(item, state, act) {
   if (completionOf(item, act.completion) !== pathOf(item)[completionOf(item, act.completion).step]) return state;
   const path = pathOf(item);
-  const isTargeted = item.targets !== null;
   const unrated = asked(item).find(isUnrated(item, state)) ?? path.length;
   const error = errorAt(item, state);
-  const end = error < 0 ? unrated : Math.min(error, isTargeted ? path.length : unrated);
-  const isError = error >= 0 && error === end && !isTargeted;
+  const end = error < 0 ? unrated : Math.min(error, unrated);
+  const isError = error === end && item.targets === null;
   const kept = [...path.slice(0, end + 1), ...(isError ? alternativesOf(item, error) : [])];
   const ratings = ratingsOf(state, kept);
   if (!isError) return { ...nothingSaid(), ratings };
@@ -124,13 +123,22 @@ function continuation(item, state, shown, step) {
 
 const goodOf = (state, shown) => shown.filter((one) => valueOf(state, one) === 1);
 
+// Lines end, and blanks are blank, as they are for Python: a \ufeff that JavaScript trims is a character there.
 const LINE_END = /\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]/;
+const BLANK = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/;
 
-export const isFinal = (text) => text.split(LINE_END).some((line) => line.trim() === "# Answer");
+function stripped(text) {
+  let [start, end] = [0, text.length];
+  while (start < end && BLANK.test(text[start])) start += 1;
+  while (end > start && BLANK.test(text[end - 1])) end -= 1;
+  return text.slice(start, end);
+}
+
+export const isFinal = (text) => text.split(LINE_END).some((line) => stripped(line) === "# Answer");
 
 /** A blank text takes the deepest own step back. */
 function write(item, state, act) {
-  if (act.text.trim()) {
+  if (stripped(act.text)) {
     const { step } = walk(item, state).at(-1);
     return { ...state, written: { ...state.written, [step]: act.client_id }, texts: { ...state.texts, [act.client_id]: act.text } };
   }
@@ -228,7 +236,7 @@ function refusalOfChoice(item, state, act) {
 }
 
 function refusalOfOwnStep(item, state, act) {
-  if (!act.text.trim()) return Object.keys(state.written).length ? null : "text_missing";
+  if (!stripped(act.text)) return Object.keys(state.written).length ? null : "text_missing";
   return walk(item, state).at(-1).wants === "own_step" ? null : "not_needed";
 }
 
