@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.e2e.modules import until
 from tests.e2e.sheet import ATTACHMENT, READ, Sheet
@@ -315,7 +317,78 @@ def test_a_preview_replaces_what_stood_there(sheet: Sheet) -> None:
     assert sheet.page.evaluate(READ) == ["new ⟦y⟧"]
 
 
-# --- Real texts ------------------------------------------------------------------------------------------------------
+# --- Nothing is lost or doubled -----------------------------------------------------------------------------------
+
+
+def letters(text: str) -> str:
+    """What no reading may lose or double: everything but space and the characters that mark something."""
+    return re.sub(r"[\s$\\*_#>|:+\-–•`~.()\[\]]", "", text)
+
+
+def source_of(text: str) -> str:
+    return letters(re.sub(r"\[/?asy\]", "", f"\n{text}".replace("\n# Answer\n", "\n")))
+
+
+MARKS = [
+    "$",
+    "$$",
+    r"\(",
+    r"\)",
+    r"\[",
+    r"\]",
+    "\\",
+    r"\$",
+    "{",
+    "}",
+    "x",
+    "1",
+    "word",
+    " ",
+    "  ",
+    "\n",
+    "\n\n",
+    "*",
+    "**",
+    "_",
+]
+MARKS += [
+    "__",
+    "~~",
+    "`",
+    "``",
+    "```",
+    "~~~",
+    "# ",
+    "> ",
+    "- ",
+    "1. ",
+    "+ ",
+    "|",
+    "|-|-|",
+    "---",
+    "===",
+    "# Answer",
+    "<b>",
+]
+MARKS += [
+    "Thought:",
+    "Action:",
+    "Observation:",
+    r"\begin{align}",
+    r"\end{align}",
+    r"\text{",
+    r"\boxed{",
+    "\ue000",
+    "\ue0010",
+]
+MARKS += ["[a](b)", "&amp;", "é", "日本", "😀", "\r\n", "\t", "'", "''"]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(st.sampled_from(MARKS), max_size=30).map("".join), min_size=1, max_size=10))
+def test_no_mix_of_marks_loses_a_letter(sheet: Sheet, texts: list[str]) -> None:
+    for text, said in zip(texts, sheet.page.evaluate(WORDS, texts), strict=True):
+        assert letters(said["words"]) == source_of(text)
 
 
 def real_texts(every: int) -> list[str]:
@@ -330,20 +403,15 @@ def real_texts(every: int) -> list[str]:
     return list(texts)
 
 
-def letters(text: str) -> str:
-    """What no reading may lose or double: everything but space and the characters that mark something."""
-    return re.sub(r"[\s$\\*_#>|:+\-–•`~.()\[\]]", "", text)
-
-
 @pytest.mark.skipif(not DATA.is_dir(), reason="the shared data sets are not beside this repository")
 def test_real_solutions_are_read_whole(sheet: Sheet) -> None:
     texts = real_texts(every=25)
     shown = sheet.page.evaluate(WORDS, texts)
-    differ = []
-    for text, said in zip(texts, shown, strict=True):
-        source = re.sub(r"\[/?asy\]", "", f"\n{text}".replace("\n# Answer\n", "\n"))
-        if letters(said["words"]) != letters(source):
-            differ.append((text, said["words"]))
+    differ = [
+        (text, said["words"])
+        for text, said in zip(texts, shown, strict=True)
+        if letters(said["words"]) != source_of(text)
+    ]
     assert differ == []
     assert [one for said in shown for one in said["wrongly"]] == []
     formulas, refused = sum(said["formulas"] for said in shown), sum(len(said["refused"]) for said in shown)
