@@ -48,6 +48,7 @@ export class Panels {
     for (const panel of found) {
       const section = clone("panel-template");
       section.querySelector("h3").textContent = word(`ask-${panel.name}`);
+      section.classList.toggle("is-required", panel.required);
       section.querySelector(".panel-how").textContent = word(panel.required ? "required" : "optional");
       const body = section.querySelector(".panel-body");
       for (const [place, stop] of panel.stops.entries()) body.append(this.#element(stop, place, session));

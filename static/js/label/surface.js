@@ -21,6 +21,8 @@ export class Surface {
     this.#named = [...this.element.querySelectorAll(NAMED)];
     find("stage").append(this.element);
     this.#problem(session.item.problem);
+    // What gets the focus must not stand behind the problem, which stays at the top, or the bar.
+    this.body.element.addEventListener("focusin", ({ target }) => target.matches(":focus-visible") && this.#bring(target, 1));
     this.refresh();
   }
 
@@ -36,7 +38,6 @@ export class Surface {
     attach?.(box.querySelector(".attachments"), attachments ?? []);
     const fold = box.querySelector(".fold-problem");
     fold.addEventListener("click", () => this.#fold(!box.classList.contains("is-folded")));
-    this.#fold(matchMedia("(max-width: 640px)").matches && box.querySelector(".problem-text").scrollHeight > 120);
   }
 
   #fold(folded) {
@@ -51,6 +52,7 @@ export class Surface {
     for (const element of this.#named) element.id = element.dataset.id;
     this.element.inert = false;
     this.element.classList.remove("is-ahead");
+    this.#fold(matchMedia("(max-width: 640px)").matches && this.#box.querySelector(".problem-text").scrollHeight > 120);
     scrollTo({ top: 0, behavior: "instant" });
   }
 
@@ -70,11 +72,15 @@ export class Surface {
   /** Keep what the next key is for at a comfortable height, between the problem and the bottom bar. */
   bringIntoView() {
     const place = this.body.place(this.session);
-    if (!place?.isConnected) return;
+    if (place?.isConnected) this.#bring(place);
+  }
+
+  /** Scroll, unless the place stands within the upper `share` of the room between problem and bar. */
+  #bring(place, share = 0.7) {
     const box = place.getBoundingClientRect();
     const top = this.#box.getBoundingClientRect().bottom;
     const room = find("bar").getBoundingClientRect().top - top;
-    if (box.top < top + 8 || box.bottom > top + 0.7 * room) {
+    if (box.top < top + 8 || box.bottom > top + share * room) {
       const above = Math.max(Math.min(0.28 * room, room - box.height - 16), 12);
       scrollBy({ top: box.top - top - above, behavior: "instant" });
     }

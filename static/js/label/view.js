@@ -77,7 +77,7 @@ export function showItem() {
 
 /** There is no item: say why. */
 export function wait(what, more = "", action = null) {
-  find("stage").hidden = bar.hidden = true;
+  find("stage").hidden = bar.hidden = find("reopened").hidden = true;
   const waiting = find("waiting");
   waiting.querySelector(".waiting-what").textContent = what;
   waiting.querySelector(".waiting-more").textContent = more;
