@@ -74,6 +74,7 @@ def _item(name: str, phase: int, problem: Text, answer: str, completions: list[d
             "always_grid": False,
             "continue_by": "labeler",
             "candidates": 7,
+            "source": "imported",
             "progress": follow_up,
             "critiques": follow_up,
             "alternatives": follow_up,

@@ -39,7 +39,7 @@ class Labeler:
         return self
 
     def ready(self) -> Labeler:
-        expect(self.page.locator("#steps [aria-current]").first).to_be_visible()
+        expect(self.page.locator("#bar")).to_be_visible()
         return self
 
     def press(self, *keys: str) -> None:

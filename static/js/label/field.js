@@ -5,7 +5,7 @@ import { clone } from "./words.js";
 import { typeset } from "../mathtext.js";
 
 /** An element with `start()`, which puts the caret into it, and `show(text)`, which shows what has been said. Enter says it,
- * Escape leaves it as a draft. */
+ * Escape leaves it as a draft. What `saved(text)` does not take (false) stays a draft, too. */
 export function field({ label, save, draft, saved, preview = true }) {
   const element = clone("field-template");
   const area = element.querySelector("textarea");
@@ -25,9 +25,15 @@ export function field({ label, save, draft, saved, preview = true }) {
   };
   const say = () => {
     if (button.disabled) return;
+    const before = said;
+    said = area.value;
     drop(draft);
     area.blur();
-    saved(area.value);
+    if (saved(said) === false) {
+      keep(draft, said);
+      said = before;
+    }
+    refresh();
   };
   area.addEventListener("input", () => {
     keep(draft, area.value);

@@ -8,7 +8,7 @@ import { dropAll, keep, kept } from "./drafts.js";
 import { Keymap, listen, showLabels } from "./keys.js";
 import { NullOutbox, Outbox } from "./outbox.js";
 import * as protocol from "./protocol.js";
-import { isWaiting, openPanel, placeOf, valueAt } from "./session.js";
+import { awaited, isWaiting, openPanel, placeOf, valueAt } from "./session.js";
 import * as speech from "./speech.js";
 import { SampleSupply, ServerSupply } from "./supply.js";
 import { Tabs } from "./tabs.js";
@@ -119,6 +119,10 @@ function chooseNth(place) {
 }
 
 function write(text) {
+  if (awaited(desk.session) === "coming") {
+    announce(word("candidates-coming"));
+    return false;
+  }
   return commit({ kind: "write", text }) ? draw(speech.whatIsNext(desk.session)) : false;
 }
 
@@ -415,6 +419,15 @@ addEventListener("beforeunload", (event) => {
   if (outbox.fragile) event.preventDefault();
 });
 
+/** The item that came with the page is as old as the request for it: what the page before this one said may have arrived
+ * since, and is then no longer in the outbox. */
+async function catchUp() {
+  const { session } = desk;
+  const payload = await supply.item(session.item.assignment).catch(() => null);
+  const known = new Set(session.acts.map((act) => act.client_id));
+  if (payload?.acts.some((act) => !known.has(act.client_id)) && desk.session === session && !desk.isEnding) await desk.begin(payload);
+}
+
 // --- Begin -----------------------------------------------------------------------------------------------------------
 
 useRatingWords(state.words);
@@ -429,6 +442,6 @@ const isOver = (entry) => entry.kind !== "act" && entry.assignment === state.ite
 if (tutorial) await desk.begin(tutorial.item);
 else if (state.dry) await desk.fetch();
 else if ((await outbox.entries()).some(isOver)) view.wait(word("fetching"));
-else if (state.item) await desk.begin(state.item);
+else if (state.item) desk.begin(state.item).then(catchUp);
 else desk.nothing(state.empty);
 outbox.pump();

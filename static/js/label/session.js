@@ -193,7 +193,7 @@ export function awaited(session) {
   const last = session.way.at(-1);
   if (last.wants !== "own_step" || last.shown.length) return "";
   const entry = waitingFor(item, "steps", last.parent);
-  return entry?.state ?? (synced ? "" : "coming");
+  return entry?.state ?? (synced || item.protocol.source === "imported" ? "" : "coming");
 }
 
 function treeStops(session) {

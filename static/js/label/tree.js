@@ -127,8 +127,7 @@ export class Tree {
   }
 
   focusField() {
-    if (!this.#write.isConnected || this.#write.hidden) return false;
-    this.#write.querySelector(".write-form").hidden = false;
+    if (!this.#write.isConnected || this.#write.hidden || this.#write.querySelector(".write-form").hidden) return false;
     this.field.start();
     return true;
   }
