@@ -274,6 +274,7 @@ def _write_step(session: Session, before: Said, act: Act) -> Completion:
         source=Completion.Source.HUMAN,
     )
     session.tree.own[made.pk] = act.client_id
+    session.tree.step_of[act.client_id] = step
     session.written[act.client_id] = made
     return made
 

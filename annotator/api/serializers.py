@@ -125,6 +125,7 @@ class ProtocolOutput(serializers.Serializer[Any]):
     always_grid = serializers.BooleanField()
     continue_by = serializers.CharField()
     candidates = serializers.IntegerField()
+    source = serializers.CharField()  # type: ignore[assignment]  # the wire has the name first
     progress = serializers.CharField()
     critiques = serializers.CharField()
     alternatives = serializers.CharField()

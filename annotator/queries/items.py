@@ -213,7 +213,7 @@ def _payload(
         "ahead": assignment.ahead,
         "revision": labeling.revision if labeling else 0,
         "lease_until": assignment.lease_until.isoformat(),
-        "protocol": _protocol(tree.rules),
+        "protocol": _protocol(tree.rules) | {"source": assignment.campaign.candidate_source},
         "problem": _problem(assignment.campaign, question),
         "completions": [_completion(tree, row) for row in tree.rows],
         "targets": tree.rules["targets"] or None,
