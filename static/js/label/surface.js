@@ -78,7 +78,7 @@ export class Surface {
   /** Scroll, unless the place stands within the upper `share` of the room between problem and bar. */
   #bring(place, share = 0.7) {
     const box = place.getBoundingClientRect();
-    const top = this.#box.getBoundingClientRect().bottom;
+    const top = Math.max(this.#box.getBoundingClientRect().bottom, 0); // on low windows the problem scrolls away
     const room = find("bar").getBoundingClientRect().top - top;
     if (box.top < top + 8 || box.bottom > top + share * room) {
       const above = Math.max(Math.min(0.28 * room, room - box.height - 16), 12);
