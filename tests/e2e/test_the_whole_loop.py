@@ -23,7 +23,7 @@ from tests.services import Worker
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.timeout(300)]
 
 # A solution is on the page and nothing of it is rated yet, or there is none.
-READY = """!document.querySelector('#waiting').hidden || (!document.querySelector('#problem').hidden
+READY = """!document.querySelector('#waiting').hidden || Boolean(document.querySelector('#steps')
     && !document.querySelector('#steps [aria-pressed=true]'))"""
 PATIENCE = 90_000  # milliseconds, for what a worker does
 KEY_OF = {"bad": "1", "neutral": "2", "good": "3"}
@@ -87,7 +87,8 @@ def label_everything(page: Page, said: dict[str, list[str]], *, most: int) -> No
         until(lambda: page.evaluate(READY))
         if page.locator("#waiting").is_visible():
             return
-        assignment = Assignment.objects.select_related("solution__problem").get(state=Assignment.State.ACTIVE)
+        held = Assignment.objects.select_related("solution__problem").filter(state=Assignment.State.ACTIVE)
+        assignment = held.earliest("created_at")  # the other one lies ready behind it
         problem = assignment.solution.problem.text
         for word in ratings[problem]:
             page.keyboard.press(KEY_OF[word])
@@ -145,6 +146,8 @@ def test_from_a_file_to_a_dataset(
     log_in(labeler, address, "lea", passwords["lea"])
     choose_own_password(labeler, passwords["lea"])
     labeler.goto(f"{address}/c/loop/label/")
+    labeler.get_by_role("button", name="Skip the tutorial").click()
+    labeler.wait_for_url(f"{address}/c/loop/label/")
     said: dict[str, list[str]] = {}
     label_everything(labeler, said, most=30)
     assert len(said) == 30
