@@ -42,7 +42,7 @@ def demo(settings: Any) -> Campaign:
 def serve_the_longest_first() -> None:
     open_items = QueueItem.objects.filter(retired=False, taken=0).order_by("-solution__step_count", "pk")
     for rank, item in enumerate(open_items):
-        QueueItem.objects.filter(pk=item.pk).update(rank=rank)
+        QueueItem.objects.filter(pk=item.pk).update(rank=rank, place=rank)
 
 
 def log_in(page: Page, address: str, name: str) -> None:
