@@ -42,8 +42,12 @@ def access_membership(user: User, slug: str, *roles: Membership.Role) -> Members
     return membership
 
 
+# Managers may label too: small teams have no one else.
+LABELING = (Role.LABELER, Role.MANAGER)
+
+
 def access_campaign_to_label(user: User, slug: str) -> Membership:
-    membership = access_membership(user, slug, Role.LABELER, Role.MANAGER)
+    membership = access_membership(user, slug, *LABELING)
     if not membership.may_label:
         raise Forbidden("paused", membership.pause_reason or "Your work on this campaign is paused.")
     return membership

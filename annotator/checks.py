@@ -8,14 +8,14 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
 
-@register()
+@register("stepmark")
 def check_data_folder(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if settings.DATA_DIR_PROBLEM:
         return [Error(settings.DATA_DIR_PROBLEM, hint="Set DATA_DIR.", id="annotator.E001")]
     return []
 
 
-@register()
+@register("stepmark")
 def check_database_engine(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     engine = settings.DATABASES["default"]["ENGINE"]
     if engine not in ("django.db.backends.sqlite3", "django.db.backends.postgresql"):
@@ -23,7 +23,7 @@ def check_database_engine(app_configs: Any, **kwargs: Any) -> list[CheckMessage]
     return []
 
 
-@register()
+@register("stepmark")
 def check_broker(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     url = settings.CELERY_BROKER_URL
     if url and not url.startswith(("redis://", "rediss://", "redis+socket://", "memory://")):
@@ -31,7 +31,7 @@ def check_broker(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return []
 
 
-@register()
+@register("stepmark")
 def check_candidate_endpoint(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if not settings.CANDIDATE_ENDPOINT_URL:
         return []
@@ -45,7 +45,7 @@ def check_candidate_endpoint(app_configs: Any, **kwargs: Any) -> list[CheckMessa
     return []
 
 
-@register()
+@register("stepmark")
 def check_mathematics(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if not settings.KATEX_DIR.is_dir():
         return [

@@ -31,3 +31,8 @@ class Forbidden(Refusal):
     """The person is known here, but their role does not do this."""
 
     status = 403
+
+
+def is_deadlock(error: Exception) -> bool:
+    """Two transactions waited for each other, and PostgreSQL has ended this one: it may simply be tried again."""
+    return getattr(error.__cause__, "sqlstate", None) == "40P01"

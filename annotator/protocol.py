@@ -123,17 +123,33 @@ class Stage:
     is_final: bool = False
 
 
+class Fold:
+    """Acts folded one by one. `said` is the state after those so far; undo goes back to the state before."""
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self._history: list[tuple[str, Said]] = [("", Said())]
+
+    @property
+    def said(self) -> Said:
+        return self._history[-1][1]
+
+    def add(self, act: Act) -> None:
+        """Raises `Invalid` or `Conflict` for an act that does not fit."""
+        if act.kind != "undo":
+            self._history.append((act.client_id, apply(self.item, self.said, act)))
+        elif len(self._history) == 1 or self._history[-1][0] != act.undoes:
+            raise Conflict("not_last", "Only the last act can be taken back.")
+        else:
+            self._history.pop()
+
+
 def fold(item: Item, acts: Iterable[Act]) -> Said:
     """The state after all acts, oldest first. Raises `Invalid` or `Conflict` at the first act that does not fit."""
-    history: list[tuple[str, Said]] = [("", Said())]
+    folded = Fold(item)
     for act in acts:
-        if act.kind == "undo":
-            if len(history) == 1 or history[-1][0] != act.undoes:
-                raise Conflict("not_last", "Only the last act can be taken back.")
-            history.pop()
-        else:
-            history.append((act.client_id, apply(item, history[-1][1], act)))
-    return history[-1][1]
+        folded.add(act)
+    return folded.said
 
 
 def apply(item: Item, said: Said, act: Act) -> Said:

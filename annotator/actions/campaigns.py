@@ -76,7 +76,7 @@ def publish_guideline(
     """Write a new version of the guideline and put it in force; labelings made from now on carry its number. `words`
     are those of the three ratings (`Guideline.words`); without any they stay as they are. What changes nothing is no
     new version."""
-    Campaign.objects.select_for_update().get(pk=campaign.pk)
+    Campaign.objects.select_for_update(no_key=True).get(pk=campaign.pk)
     last = Guideline.objects.filter(campaign=campaign).first()
     if words is None:
         words = last.words if last else stored_words(rating_words(None))
@@ -121,7 +121,7 @@ def acknowledge_guideline(membership: Membership, version: int) -> None:
 def activate_campaign(campaign: Campaign, *, actor: User | None) -> Campaign:
     """Open the campaign for labeling. The first generation is drawn at random right here, so that people can start
     while the workers prepare the model."""
-    locked = Campaign.objects.select_for_update().get(pk=campaign.pk)
+    locked = Campaign.objects.select_for_update(no_key=True).get(pk=campaign.pk)
     if locked.status == Campaign.Status.ACTIVE:
         return locked
     if not visible_solutions(locked).exists():

@@ -81,7 +81,9 @@ def store_candidates(request: CandidateRequest, texts: Sequence[str]) -> None:
     solution, parent = request.solution, request.parent
     if not _end(request, State.DONE):
         return
-    Solution.objects.select_for_update().get(pk=solution.pk)  # two writers may not choose the same next index
+    Solution.objects.select_for_update(no_key=True).get(
+        pk=solution.pk
+    )  # two writers may not choose the same next index
     if present(solution, parent, request.kind).exists():
         return
     siblings = Completion.objects.filter(solution=solution, parent=parent)

@@ -137,7 +137,7 @@ def write_draft(campaign: Campaign, *, include_targeted: bool = False) -> Draft:
 @transaction.atomic
 def publish(draft: Draft, *, actor: User | None) -> DatasetVersion:
     """Number the draft and move its files there. Numbers have no gaps: the campaign's row is locked meanwhile."""
-    campaign = Campaign.objects.select_for_update().get(pk=draft.campaign.pk)
+    campaign = Campaign.objects.select_for_update(no_key=True).get(pk=draft.campaign.pk)
     last = DatasetVersion.objects.filter(campaign=campaign).order_by("-number").first()
     number = last.number + 1 if last else 1
     file = f"datasets/{campaign.slug}/v{number:04d}.jsonl"

@@ -40,7 +40,7 @@ def _is(labeling: Labeling, reason: FinishReason) -> bool:
 
 def _hold_problem(labeling: Labeling) -> None:
     """The second labeler who calls a problem bad takes all its solutions out of the queue until a manager decides. What
-    a manager has decided before does not count again."""
+    a manager has decided before does not count again. The submit has locked the problem."""
     assert labeling.assignment is not None, "imported labelings report nothing"
     problem = labeling.assignment.problem_id
     open_reports = Report.objects.filter(
@@ -48,6 +48,9 @@ def _hold_problem(labeling: Labeling) -> None:
         kind=Kind.BAD_PROBLEM,
         state=Report.State.OPEN,
         labeling__assignment__problem=problem,
+        # What was corrected or withdrawn since does not count.
+        labeling__finish_reason=FinishReason.BAD_PROBLEM,
+        labeling__state__in=[Labeling.State.SUBMITTED, Labeling.State.SURPLUS],
     )
     if open_reports.values("labeling__membership").distinct().count() < REPORTS_THAT_HOLD:
         return

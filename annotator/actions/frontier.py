@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from annotator.actions.candidates import request_candidates, retry_request
+from annotator.errors import Conflict
 from annotator.models import Assignment, Campaign, CandidateRequest, Completion
 from annotator.protocol import Item, Node, Said, walk
 from annotator.queries.candidates import waiting_for
@@ -49,7 +50,9 @@ def is_coming(solution_id: int, parent_id: int | None) -> bool:
 
 
 def retry_candidates(assignment: Assignment) -> None:
-    """Ask again for everything of this solution that could not be fetched."""
+    """Ask again for everything of this solution that could not be fetched, for the one who is at it."""
+    if assignment.state != Assignment.State.ACTIVE:
+        raise Conflict("not_active", "This solution is no longer reserved for you.")
     failed = CandidateRequest.objects.filter(solution=assignment.solution_id, state=CandidateRequest.State.FAILED)
     for request in failed:
         retry_request(request)

@@ -49,11 +49,14 @@ def open_first_generation(campaign: Campaign) -> Generation:
 def open_generation(campaign: Campaign, items: Sequence[PlannedItem], *, checkpoint: Checkpoint | None) -> Generation:
     """Close the open round and serve a new one. What nobody holds of the old round goes back to the pool; what is held
     or waits for further labelers stays in the queue."""
+    campaign = Campaign.objects.get(pk=campaign.pk)  # the plan took its time, and settings may have changed
     last = campaign.generations.select_for_update().order_by("-number").first()
     if last and last.closed_at is None:
         last.closed_at = timezone.now()
         last.save(update_fields=["closed_at"])
-        QueueItem.objects.filter(campaign=campaign, retired=False, taken=0).update(retired=True)
+        waiting = [QueueItem.Lane.REVIEW, QueueItem.Lane.HELD]
+        untouched = QueueItem.objects.filter(campaign=campaign, retired=False, taken=0)
+        untouched.exclude(lane__in=waiting).update(retired=True)
     generation = Generation.objects.create(
         campaign=campaign,
         number=last.number + 1 if last else 0,
@@ -65,20 +68,21 @@ def open_generation(campaign: Campaign, items: Sequence[PlannedItem], *, checkpo
             "solution_id", flat=True
         )
     )
+    solutions = {
+        solution.pk: solution
+        for solution in Solution.objects.filter(
+            pk__in=[item.solution_id for item in items], problem__is_held=False
+        ).only("problem", "step_count")
+    }
     mixed = sorted(
-        (item for item in items if item.solution_id not in live), key=lambda item: _place(generation, item.solution_id)
+        (item for item in items if item.solution_id in solutions and item.solution_id not in live),
+        key=lambda item: _place(generation, item.solution_id),
     )
     scores = dict(
         SolutionScore.objects.filter(
             checkpoint=checkpoint, solution__in=[item.solution_id for item in mixed]
         ).values_list("solution_id", "solution_score")
     )
-    solutions = {
-        solution.pk: solution
-        for solution in Solution.objects.filter(pk__in=[item.solution_id for item in mixed]).only(
-            "problem", "step_count"
-        )
-    }
     QueueItem.objects.bulk_create(
         QueueItem(
             campaign=campaign,

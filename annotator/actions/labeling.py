@@ -19,12 +19,13 @@ from annotator.actions.outcome import write_outcome
 from annotator.actions.queue import end_assignment, take_permit_back
 from annotator.errors import Conflict, Invalid
 from annotator.models import Assignment, Completion, Labeling, RatingEvent, Solution, User
-from annotator.protocol import NOT_NEEDED, Act, Item, Said, finish_reason, fold, may_write, missing, walk
+from annotator.protocol import NOT_NEEDED, Act, Fold, Item, Said, finish_reason, may_write, missing, walk
 from annotator.queries.items import ACT_KINDS, Tree, act_of, rules_of
 from prm_backend.types import FinishReason
 
 State = Labeling.State
-LABELING = [f"labeling__{column.attname}" for column in Labeling._meta.concrete_fields]
+# Many times what a long solution needs; every act is checked against all before it.
+MOST_EVENTS = 2000
 Kind = RatingEvent.Kind
 REASONED = (FinishReason.GIVE_UP, FinishReason.BAD_PROBLEM)
 # A lease is written again when this share of it is used up: not with every key press.
@@ -87,7 +88,7 @@ def store_acts(assignment: Assignment, acts: Sequence[Act]) -> Session:
         _append(labeling, session.news)
         session.labeling = labeling
         want_candidates(session.assignment, session.item, said, session.tree.own)
-    if session.assignment.state == Assignment.State.ACTIVE and _is_used(session.assignment, now):
+    if session.assignment.state == Assignment.State.ACTIVE and _is_to_be_renewed(session.assignment, now):
         Assignment.objects.filter(pk=assignment.pk).update(lease_until=now + session.assignment.campaign.lease)
     return session
 
@@ -97,9 +98,12 @@ def submit_labeling(assignment: Assignment, submit: SubmitAct, acts: Sequence[Ac
     """End a labeling, after appending acts that have not arrived yet; or correct a submitted one, within the campaign's
     window. Repeating it under the same client id returns the same labeling. A submit after the lease ran out counts if
     its permit is still free, else it is kept as surplus, outside k and outside training."""
-    session = _open(assignment)
-    if session.labeling and any(event.client_id == submit.client_id for event in session.events):
-        return session.labeling
+    session = _open(assignment, with_problem=submit.finish_reason == FinishReason.BAD_PROBLEM)
+    for event in session.events:
+        if event.client_id == submit.client_id and event.kind == Kind.SUBMIT:
+            return event.labeling
+    if str(submit.client_id) in {act.client_id for act in [*session.acts, *acts]}:
+        raise Invalid("id_taken", "A submit has a client id of its own.")
     now = timezone.now()
     said = _hear(session, acts, now)
     _check_end(session, said, submit)
@@ -122,8 +126,10 @@ def withdraw_labeling(labeling: Labeling, *, actor: User, reason: str) -> None:
     """A manager takes a submitted labeling out of everything; it is kept, and its permit is free again for somebody
     else. Raises `Conflict` where there is nothing to withdraw."""
     assignment = labeling.assignment
+    if labeling.import_run_id is not None:
+        raise Conflict("imported", "An imported labeling goes with its import: undo that.")
     if assignment is not None:
-        assignment = Assignment.objects.select_for_update(of=("self",)).get(pk=assignment.pk)
+        assignment = Assignment.objects.select_for_update(of=("self",)).select_related("campaign").get(pk=assignment.pk)
     changed = Labeling.objects.filter(pk=labeling.pk, state__in=[State.SUBMITTED, State.SURPLUS]).update(
         state=State.WITHDRAWN
     )
@@ -145,20 +151,21 @@ def withdraw_labeling(labeling: Labeling, *, actor: User, reason: str) -> None:
 # --- Reading ---------------------------------------------------------------------------------------------------------
 
 
-def _open(assignment: Assignment) -> Session:
-    labeling = _lock(assignment)
-    events = list(labeling.events.all()) if labeling else []
-    tree = Tree(assignment, labeling, events, texts=False)
-    return Session(assignment, labeling, events, tree, tree.item())
-
-
-def _lock(assignment: Assignment) -> Labeling | None:
-    """Bring the assignment up to date and keep it locked until the transaction ends; gives its labeling, if anything
-    has been said."""
-    rows = Assignment.objects.select_for_update(of=("self",)).select_related("labeling")
-    row = rows.only("state", "lease_until", *LABELING).get(pk=assignment.pk)
+def _open(assignment: Assignment, *, with_problem: bool = False) -> Session:
+    """Lock the assignment, then read what has been said: in a statement of its own, since what waited for the lock
+    would see the world from before. `with_problem` locks its problem too."""
+    of = ("self", "problem") if with_problem else ("self",)
+    locked = Assignment.objects.select_for_update(of=of, no_key=True).select_related(*of[1:])
+    row = locked.only("state", "lease_until", *(["problem__id"] if with_problem else [])).get(pk=assignment.pk)
     assignment.state, assignment.lease_until = row.state, row.lease_until
-    return getattr(row, "labeling", None)
+    said = RatingEvent.objects.filter(labeling__assignment=assignment.pk).select_related("labeling")
+    events = list(said.order_by("id"))
+    labeling = events[0].labeling if events else None
+    if labeling is None and assignment.state == Assignment.State.DONE:
+        # Ended with a reason alone, before submits were events.
+        labeling = Labeling.objects.filter(assignment=assignment).first()
+    tree = Tree(assignment, events, texts=False)
+    return Session(assignment, labeling, events, tree, tree.item())
 
 
 def _check_open(session: Session) -> None:
@@ -176,9 +183,11 @@ def _check_open(session: Session) -> None:
             )
 
 
-def _is_used(assignment: Assignment, now: datetime.datetime) -> bool:
-    lease = assignment.campaign.lease
-    return assignment.lease_until - now < lease * (1 - RENEW_AFTER)
+def _is_to_be_renewed(assignment: Assignment, now: datetime.datetime) -> bool:
+    """Nothing is kept reserved for somebody, or in a campaign, that is paused."""
+    campaign = assignment.campaign
+    is_used = assignment.lease_until - now < campaign.lease * (1 - RENEW_AFTER)
+    return is_used and campaign.is_open_for_labeling and assignment.membership.may_label
 
 
 # --- Appending -------------------------------------------------------------------------------------------------------
@@ -195,17 +204,21 @@ def _hear(session: Session, acts: Sequence[Act], now: datetime.datetime) -> Said
             news.append(act)
     if news:
         _check_open(session)
-    earlier = session.acts
-    said = fold(session.item, earlier + news)
+    if len(session.events) + len(news) > MOST_EVENTS:
+        raise Conflict("too_many_acts", f"A labeling has at most {MOST_EVENTS} acts.")
+    folded = Fold(session.item)
+    for act in session.acts:
+        folded.add(act)
     allowance = _unspent(session, now)
-    for index, act in enumerate(news):
+    for act in news:
         completion = act.completion
-        if act.kind == Kind.WRITE and act.text.strip():
-            completion = _write_step(session, fold(session.item, earlier + news[:index]), act).pk
+        if act.kind == Kind.WRITE:
+            completion = _write_step(session, folded.said, act).pk if act.text.strip() else None
+        folded.add(act)
         active_ms = min(max(act.active_ms, 0), allowance)
         allowance -= active_ms
         session.news.append(_event_of(act, completion, active_ms, now))
-    return said
+    return folded.said
 
 
 def _event_of(act: Act, completion: int | None, active_ms: int, now: datetime.datetime) -> RatingEvent:
@@ -237,8 +250,7 @@ def _draft(assignment: Assignment) -> Labeling:
         solution_id=assignment.solution_id,
         membership=assignment.membership,
         guideline_id=assignment.membership.guideline_id or assignment.campaign.guideline_id,
-        rules=rules_of(assignment, None),
-        scope=Labeling.Scope.TARGETED if assignment.item.target_steps else Labeling.Scope.WHOLE,
+        scope=Labeling.Scope.TARGETED if rules_of(assignment)["targets"] else Labeling.Scope.WHOLE,
         started_at=assignment.created_at,
     )
 
@@ -261,7 +273,7 @@ def _write_step(session: Session, before: Said, act: Act) -> Completion:
     if is_coming(session.assignment.solution_id, parent):
         raise Conflict("candidates_coming", "Candidates for this step are on their way.")
     # Two writers, of whom one may be a worker with candidates, may not choose the same next index.
-    Solution.objects.select_for_update().get(pk=session.assignment.solution_id)
+    Solution.objects.select_for_update(no_key=True).get(pk=session.assignment.solution_id)
     siblings = Completion.objects.filter(solution=session.assignment.solution_id, parent=parent)
     last = siblings.order_by("-completion_index").values_list("completion_index", flat=True).first()
     made = Completion.objects.create(
@@ -333,9 +345,24 @@ def _describe(labeling: Labeling, session: Session, said: Said, submit: SubmitAc
     labeling.reason, labeling.comment = submit.reason.strip(), submit.comment.strip()
     labeling.answer_report = submit.answer_report.strip()
     labeling.progress, labeling.own_critique = said.progress, said.own_critique
-    elapsed = int((now - labeling.started_at).total_seconds() * 1000)
-    labeling.wall_ms = min(max(submit.wall_ms, 0) or elapsed, elapsed)
-    labeling.active_ms = min(max(submit.active_ms, session.active_ms), labeling.wall_ms)
+    _time(labeling, session, submit, now)
+
+
+def _time(labeling: Labeling, session: Session, submit: SubmitAct, now: datetime.datetime) -> None:
+    """Wall and active time in all, as the page measured them. What this submit adds is bounded by the time since the
+    submit before, or the claim; where the page says nothing, the acts do."""
+    last = max((index for index, event in enumerate(session.events) if event.kind == Kind.SUBMIT), default=None)
+    start = labeling.started_at if last is None else session.events[last].at
+    recent = [*session.events[0 if last is None else last + 1 :], *session.news]
+    wall_before, active_before = (0, 0) if last is None else (labeling.wall_ms, labeling.active_ms)
+    elapsed = int((now - start).total_seconds() * 1000)
+    counted = sum(event.active_ms for event in recent)
+    wall = submit.wall_ms - wall_before
+    if wall <= 0:
+        wall = elapsed if last is None else sum(event.wall_ms for event in recent)
+    wall = min(max(wall, counted), elapsed)
+    labeling.wall_ms = wall_before + wall
+    labeling.active_ms = active_before + min(max(submit.active_ms - active_before, counted), wall)
 
 
 def _submit_event(submit: SubmitAct, active_ms: int, now: datetime.datetime) -> RatingEvent:

@@ -6,6 +6,7 @@ first than the database."""
 from __future__ import annotations
 
 import datetime
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ class Taken:
     item_id: int
     solution_id: int
     problem_id: int
+    targets: list[int] | None
     place: int = -1
 
 
@@ -95,8 +97,10 @@ def take_from_pool(membership: Membership, *, anywhere: bool = False) -> Taken |
         row = cursor.fetchone()
     if row is None:
         return None
-    item_id, solution_id, problem_id, place, lane = row
-    return Taken(item_id, solution_id, problem_id, place if lane == Lane.MAIN and not anywhere else -1)
+    item_id, solution_id, problem_id, targets, place, lane = row
+    if isinstance(targets, str):
+        targets = json.loads(targets)
+    return Taken(item_id, solution_id, problem_id, targets, place if lane == Lane.MAIN and not anywhere else -1)
 
 
 def _statement(*, reviewer: bool, anywhere: bool) -> str:
@@ -122,12 +126,12 @@ def _statement(*, reviewer: bool, anywhere: bool) -> str:
         near AS (SELECT * FROM returned UNION ALL SELECT * FROM main)
         UPDATE {items} SET taken = taken + 1 WHERE id = (
             SELECT q.id FROM {items} q JOIN near ON near.id = q.id
-            WHERE NOT q.retired AND q.taken < q.wanted
+            WHERE NOT q.retired AND q.taken < q.wanted AND q.lane IN ({lanes}, '{Lane.MAIN}')
             ORDER BY near.turn,
                 CASE WHEN %(spread)s AND EXISTS (SELECT 1 FROM {mine} AND a.problem_id = near.problem_id)
                 THEN 1 ELSE 0 END,
                 q.place, q.id
             LIMIT 1 {_skip_locked("q")}
         )
-        RETURNING id, solution_id, problem_id, place, lane
+        RETURNING id, solution_id, problem_id, target_steps, place, lane
     """

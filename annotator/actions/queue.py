@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import datetime
 import time
+from uuid import UUID
 
-from django.db import IntegrityError, transaction
-from django.db.models import Case, F, Q, Value, When
+from django.db import IntegrityError, OperationalError, transaction
+from django.db.models import Case, F, Max, Q, Value, When
+from django.db.models.functions import Greatest, Least
 from django.utils import timezone
 
 from annotator.actions.audit import record
 from annotator.actions.pool import Taken, take_from_pool, unfinished_and_run_out
 from annotator.dispatch import enqueue
-from annotator.errors import Conflict, Invalid
+from annotator.errors import Conflict, Invalid, is_deadlock
 from annotator.models import Assignment, Campaign, Job, Membership, QueueItem, User
 
 State = Assignment.State
@@ -37,9 +39,14 @@ def claim_next(membership: Membership, *, ahead: bool = False) -> Assignment | N
     try:
         with transaction.atomic():
             return _claim(membership, now, ahead=ahead)
-    except IntegrityError:
-        # Two tabs asked at once and the other one won: its assignment is this person's too.
-        return Assignment.objects.filter(membership=membership, state=State.ACTIVE, ahead=ahead).first()
+    except (IntegrityError, OperationalError) as error:
+        # Another request of the same person won, or their own row was just being written and passed over; or two
+        # requests waited for each other. Once more, behind whoever holds this person's rows.
+        if isinstance(error, OperationalError) and not is_deadlock(error):
+            raise
+        with transaction.atomic():
+            list(Assignment.objects.select_for_update().filter(membership=membership, state=State.ACTIVE))
+            return _claim(membership, now, ahead=ahead)
 
 
 def has_news(membership: Membership) -> bool:
@@ -51,7 +58,12 @@ def _claim(membership: Membership, now: datetime.datetime, *, ahead: bool) -> As
     near = unfinished_and_run_out(membership, now)
     mine = [assignment for assignment in near if assignment.membership_id == membership.pk]
     active = {assignment.ahead: assignment for assignment in mine if assignment.state == State.ACTIVE}
-    if held := active.get(ahead) or (None if ahead else active.get(True)):
+    if not active.get(False) and active.get(True):
+        # What lay ahead is in hand, since what was in hand has ended.
+        active[False] = _keep(active.pop(True), membership, now, ahead=False)
+        if not ahead:
+            return active[False]
+    if held := active.get(ahead):
         return _keep(held, membership, now, ahead=ahead)
     if ahead and not active:
         ahead = False
@@ -61,7 +73,8 @@ def _claim(membership: Membership, now: datetime.datetime, *, ahead: bool) -> As
     for run_out in near:
         if run_out.membership_id != membership.pk:
             Assignment.objects.filter(pk=run_out.pk).update(state=State.EXPIRED, ended_at=now)
-            taken_over = Taken(run_out.item_id, run_out.solution_id, run_out.problem_id)
+            targets = (run_out.rules or {}).get("targets")
+            taken_over = Taken(run_out.item_id, run_out.solution_id, run_out.problem_id, targets)
             take = _take_up if run_out.begun else _assign  # type: ignore[attr-defined]  # a column of the query
             return take(membership, taken_over, now, ahead=ahead)
     if taken := take_from_pool(membership):
@@ -93,6 +106,7 @@ def _assign(membership: Membership, taken: Taken, now: datetime.datetime, *, ahe
         campaign=membership.campaign,
         ahead=ahead,
         place=taken.place,
+        rules=membership.campaign.rules() | {"targets": taken.targets},
         lease_until=now + membership.campaign.lease,
     )
     Assignment.labeling.related.set_cached_value(assignment, None)  # it is new: nobody need ask for its labeling
@@ -126,18 +140,17 @@ def take_permit_back(item: QueueItem) -> bool:
 def end_assignment(
     assignment: Assignment, state: Assignment.State, *, now: datetime.datetime, gave_up: bool = False
 ) -> None:
-    """Move an assignment that holds a permit to its end; what its holder has ahead takes its place. Every end but `DONE`
-    gives the permit back, and the item is served before the others; given up twice, it waits for a reviewer. Call it
-    inside a transaction that has locked the row."""
-    was_in_hand = assignment.state == State.ACTIVE and not assignment.ahead
+    """Move an assignment that holds a permit to its end. Every end but `DONE` gives the permit back, and the item is
+    served before the others; given up twice, it waits for a reviewer. Call it inside a transaction that has locked the
+    row."""
     Assignment.objects.filter(pk=assignment.pk).update(state=state, ended_at=now)
     assignment.state, assignment.ended_at = state, now
-    if was_in_hand:
-        _bring_to_hand(assignment.membership_id)
     if state == State.DONE:
         return
     QueueItem.objects.filter(pk=assignment.item_id, taken__gt=0).update(
         taken=F("taken") - 1,
+        # A smaller k closes an item as its holders leave.
+        wanted=Greatest(F("taken") - 1, Least(F("wanted"), Value(assignment.campaign.labelings_wanted))),
         give_ups=F("give_ups") + int(gave_up),
         place=_place_of_returned(),
         lane=Case(
@@ -148,34 +161,33 @@ def end_assignment(
     )
 
 
-def _bring_to_hand(membership_id: int) -> None:
-    """So that the page's next request ahead is answered by a new solution. Not where the row is just being written:
-    nobody waits for a lock while holding another one, and the next claim brings it to hand as well."""
-    ahead = Assignment.objects.filter(membership=membership_id, state=State.ACTIVE, ahead=True)
-    Assignment.objects.filter(pk__in=ahead.select_for_update(skip_locked=True).values("pk")).update(ahead=False)
-
-
 def _place_of_returned() -> int:
     """First come back, first served."""
     return time.time_ns() // 1000
 
 
 @transaction.atomic
-def return_assignment(assignment: Assignment, how: str) -> None:
+def return_assignment(assignment: Assignment, how: str, *, client_id: UUID | None = None) -> None:
     """Give a solution back without a verdict; what was said stays as a draft. `release`: to everybody, oneself first;
-    `postpone`: to oneself after other work, unless somebody else takes it; `skip`: to others only."""
+    `postpone`: to oneself after other work, unless somebody else takes it; `skip`: to others only. Repeating it under
+    the same client id changes nothing, also when the solution has come back meanwhile."""
     if how not in RETURNS:
         raise Invalid("unknown_return", f"A solution is given back by {', '.join(RETURNS)}, not by {how}.")
     lock_assignment(assignment)
+    if client_id is not None and Assignment.objects.filter(pk=assignment.pk, returned_by=client_id).exists():
+        return
     if assignment.state != State.ACTIVE:
         raise Conflict("not_active", "This solution is no longer yours to give back.")
     end_assignment(assignment, RETURNS[how], now=timezone.now())
+    Assignment.objects.filter(pk=assignment.pk).update(returned_by=client_id)
     record(how, campaign=assignment.campaign, actor=assignment.membership.user, subject=str(assignment.pk))
 
 
 def renew_lease(assignment: Assignment) -> datetime.datetime:
     """The page is in use: keep the solution, and the one fetched ahead. Raises `Conflict` once somebody else may have
     it."""
+    if not (assignment.membership.may_label and assignment.campaign.is_open_for_labeling):
+        raise Conflict("paused", "The work is paused: the reservation is not renewed. What you say is kept.")
     until = timezone.now() + assignment.campaign.lease
     held = Assignment.objects.filter(membership=assignment.membership_id, state=State.ACTIVE)
     if not held.filter(pk=assignment.pk).exists():
@@ -204,19 +216,24 @@ def rewant(campaign: Campaign) -> int:
     """Bring the items of the queue to the campaign's k, chunk by chunk: a larger k opens finished items again, a
     smaller one closes them; nobody's work is taken away. Returns how many items changed."""
     changed = 0
+    top = QueueItem.objects.filter(campaign=campaign).aggregate(top=Max("place", filter=Q(lane=Lane.MAIN)))["top"] or 0
     items = QueueItem.objects.filter(campaign=campaign, retired=False).exclude(wanted=campaign.labelings_wanted)
     last = 0
     while chunk := list(items.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:REWANT_CHUNK]):
         last = chunk[-1]
-        changed += _rewant_chunk(chunk, campaign.labelings_wanted)
+        changed += _rewant_chunk(chunk, campaign.labelings_wanted, behind=top)
+        top += len(chunk)
     return changed
 
 
 @transaction.atomic
-def _rewant_chunk(pks: list[int], wanted: int) -> int:
-    rows = QueueItem.objects.filter(pk__in=pks)
-    full = Q(taken=F("wanted"), taken__lt=wanted, lane=Lane.MAIN)
-    rows.filter(full).update(lane=Lane.RETURNED, place=_place_of_returned())
+def _rewant_chunk(pks: list[int], wanted: int, *, behind: int) -> int:
+    """Finished items that open again go behind the last of the main lane: everybody's cursor is before it."""
+    rows = QueueItem.objects.filter(pk__in=pks).order_by("pk")
+    reopened = list(rows.filter(taken=F("wanted"), taken__lt=wanted).exclude(lane=Lane.HELD).select_for_update())
+    for place, item in enumerate(reopened, start=behind + 1):
+        item.lane, item.place = Lane.MAIN, place
+    QueueItem.objects.bulk_update(reopened, ["lane", "place"])
     more = rows.filter(taken__lte=wanted).update(wanted=wanted)
     return more + rows.filter(taken__gt=wanted).exclude(wanted=F("taken")).update(wanted=F("taken"))
 

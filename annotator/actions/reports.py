@@ -88,12 +88,14 @@ def return_to_labelers(report: Report, *, actor: User, answer: str = "") -> None
 
 def _locked_problem(report: Report, kind: Report.Kind) -> Problem:
     _check(report, kind)
-    return Problem.objects.select_for_update().get(pk=report.labeling.solution.problem_id)
+    return Problem.objects.select_for_update(no_key=True).get(pk=report.labeling.solution.problem_id)
 
 
 def _check(report: Report, kind: Report.Kind) -> None:
     if report.kind != kind:
         raise Conflict("other_report", _("This report asks for something else."))
+    if Report.objects.filter(pk=report.pk).exclude(state=Report.State.OPEN).exists():
+        raise Conflict("closed", _("This report has been settled meanwhile."))
 
 
 def _settle(report: Report, *, actor: User, answer: str, verb: str, **data: Any) -> None:

@@ -17,7 +17,8 @@ from prm_backend.types import FinishReason
 # A day: no honest figure of one step or item is larger.
 MOST_MS = 24 * 3600 * 1000
 MOST_TEXT = 20_000
-MOST_ACTS = 5000
+MOST_ACTS = 1000
+MOST_KEY = 2**63 - 1
 
 
 class ActInput(serializers.Serializer[Any]):
@@ -25,8 +26,8 @@ class ActInput(serializers.Serializer[Any]):
 
     client_id = serializers.UUIDField(help_text="Made by the client; the same id is stored once.")
     kind = serializers.ChoiceField(choices=[kind.value for kind in ACT_KINDS])
-    completion = serializers.IntegerField(required=False, min_value=1, help_text="rate, choose")
-    critique = serializers.IntegerField(required=False, min_value=1, help_text="critique")
+    completion = serializers.IntegerField(required=False, min_value=1, max_value=MOST_KEY, help_text="rate, choose")
+    critique = serializers.IntegerField(required=False, min_value=1, max_value=MOST_KEY, help_text="critique")
     value = serializers.IntegerField(
         required=False,
         allow_null=True,
@@ -73,8 +74,8 @@ class SubmitInput(serializers.Serializer[Any]):
     reason = serializers.CharField(default="", allow_blank=True, max_length=2000)
     comment = serializers.CharField(default="", allow_blank=True, max_length=5000)
     answer_report = serializers.CharField(default="", allow_blank=True, max_length=2000)
-    wall_ms = serializers.IntegerField(default=0, min_value=0)
-    active_ms = serializers.IntegerField(default=0, min_value=0)
+    wall_ms = serializers.IntegerField(default=0, min_value=0, max_value=MOST_KEY)
+    active_ms = serializers.IntegerField(default=0, min_value=0, max_value=MOST_KEY)
     acts = serializers.ListField(child=ActInput(), default=list, max_length=MOST_ACTS)
 
 
@@ -83,6 +84,7 @@ class NextInput(serializers.Serializer[Any]):
 
 
 class ReturnInput(serializers.Serializer[Any]):
+    client_id = serializers.UUIDField(required=False, help_text="Repeating a return under its client id is harmless.")
     how = serializers.ChoiceField(
         choices=list(RETURNS),
         help_text="release: to all, to me first; postpone: to me after other work; skip: to others only",
@@ -90,7 +92,7 @@ class ReturnInput(serializers.Serializer[Any]):
 
 
 class AcknowledgeInput(serializers.Serializer[Any]):
-    version = serializers.IntegerField(min_value=1)
+    version = serializers.IntegerField(min_value=1, max_value=2**31 - 1)
 
 
 class KeysInput(serializers.Serializer[Any]):
@@ -101,17 +103,17 @@ class KeysInput(serializers.Serializer[Any]):
 
 
 def act(data: dict[str, Any]) -> Act:
+    """What the kind does not need is left out, whatever was sent."""
+    needed = {name: data[name] for name in ActInput.NEEDS[data["kind"]]}
+    if "undoes" in needed:
+        needed["undoes"] = str(needed["undoes"])
     return Act(
         client_id=str(data["client_id"]),
         kind=data["kind"],
-        completion=data.get("completion"),
-        critique=data.get("critique"),
-        value=data.get("value"),
-        flagged=data["flagged"],
-        text=data["text"],
-        undoes=str(data["undoes"]) if "undoes" in data else None,
+        flagged=data["flagged"] and data["kind"] == "rate",
         active_ms=data["active_ms"],
         wall_ms=data["wall_ms"],
+        **needed,
     )
 
 

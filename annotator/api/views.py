@@ -86,7 +86,7 @@ class NextView(APIView):
         responses={200: shapes.NextOutput, 404: shapes.ErrorOutput},
     )
     def post(self, request: Request, slug: str) -> Response:
-        membership = access.access_campaign_to_label(_user(request), slug)
+        membership = access.access_membership(_user(request), slug, *access.LABELING)
         assignment = claim_next(membership, ahead=_checked(shapes.NextInput(data=request.data))["ahead"])
         if assignment is None:
             return Response({"item": None, "empty": why_empty(membership).as_dict()})
@@ -145,7 +145,8 @@ class ReturnView(APIView):
     @extend_schema(summary="Give the solution back", request=shapes.ReturnInput, responses={204: None, **REFUSED})
     def post(self, request: Request, assignment: UUID) -> Response:
         found = access.access_assignment(_user(request), assignment)
-        return_assignment(found, _checked(shapes.ReturnInput(data=request.data))["how"])
+        data = _checked(shapes.ReturnInput(data=request.data))
+        return_assignment(found, data["how"], client_id=data.get("client_id"))
         return Response(status=204)
 
 
@@ -157,6 +158,9 @@ class LeaseView(APIView):
 
 
 class CandidatesView(APIView):
+    throttle_classes = (ScopedRateThrottle,)
+    throttle_scope = "candidates"
+
     @extend_schema(
         summary="Ask the model again",
         request=None,

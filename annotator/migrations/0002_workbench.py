@@ -296,13 +296,19 @@ class Migration(migrations.Migration):
             name="progress",
             field=models.PositiveSmallIntegerField(help_text="How far it had come, 0 to 3.", null=True),
         ),
+        migrations.RemoveField(model_name="labeling", name="submit_client_id"),
         migrations.AddField(
-            model_name="labeling",
+            model_name="assignment",
             name="rules",
             field=models.JSONField(
-                help_text="The campaign's rules and the target steps when it was begun: its acts are read by them.",
+                help_text="The campaign's rules and the target steps at the claim: what is said is read by them.",
                 null=True,
             ),
+        ),
+        migrations.AddField(
+            model_name="assignment",
+            name="returned_by",
+            field=models.UUIDField(help_text="The request that gave it back; the same one may come again.", null=True),
         ),
         migrations.AddField(
             model_name="labeling",

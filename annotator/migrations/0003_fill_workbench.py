@@ -31,6 +31,9 @@ def fill(apps: Any, schema_editor: Any) -> None:
     )
     apps.get_model("annotator", "Labeling").objects.exclude(submitted_at=None).update(revision=1)
     apps.get_model("annotator", "RatingEvent").objects.filter(flagged=None).update(flagged=False)
+    # The ratings of a draft are the fold of its events now, and are written when it is submitted.
+    drafts = {"labeling__state": "draft", "labeling__assignment__isnull": False}
+    apps.get_model("annotator", "Rating").objects.filter(**drafts).delete()
 
 
 class Migration(migrations.Migration):

@@ -29,9 +29,6 @@ class Labeling(models.Model):
     guideline = models.ForeignKey("Guideline", models.PROTECT, null=True, related_name="+")
     state = models.CharField(max_length=16, choices=State, default=State.DRAFT)
     scope = models.CharField(max_length=16, choices=Scope, default=Scope.WHOLE)
-    rules = models.JSONField(
-        null=True, help_text="The campaign's rules and the target steps when it was begun: its acts are read by them."
-    )
     revision = models.PositiveSmallIntegerField(default=0, help_text="Submits so far: 1, and 1 for each correction.")
     finish_reason = models.CharField(max_length=16, choices=REASON_CHOICES, blank=True)
     reason = models.TextField(blank=True, help_text="Why given up, or what is wrong with the problem.")
@@ -41,7 +38,6 @@ class Labeling(models.Model):
     own_critique = models.TextField(blank=True)
     wall_ms = models.PositiveBigIntegerField(default=0)
     active_ms = models.PositiveBigIntegerField(default=0)
-    submit_client_id = models.UUIDField(null=True, help_text="The submit that ended it; the same one may come again.")
     started_at = models.DateTimeField(default=timezone.now)
     submitted_at = models.DateTimeField(null=True)
 

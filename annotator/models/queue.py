@@ -91,6 +91,10 @@ class Assignment(models.Model):
     state = models.CharField(max_length=16, choices=State, default=State.ACTIVE)
     ahead = models.BooleanField(default=False, help_text="Fetched while the current one was on the page.")
     place = models.BigIntegerField(help_text="The item's place when it was claimed from the main lane; else -1.")
+    rules = models.JSONField(
+        null=True, help_text="The campaign's rules and the target steps at the claim: what is said is read by them."
+    )
+    returned_by = models.UUIDField(null=True, help_text="The request that gave it back; the same one may come again.")
     lease_until = models.DateTimeField()
     created_at = models.DateTimeField(auto_now_add=True)
     ended_at = models.DateTimeField(null=True)

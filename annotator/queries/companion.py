@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import count, islice
 from typing import Any, TypeAlias
 
-from django.db.models import Prefetch, QuerySet, Sum
+from django.db.models import Exists, OuterRef, Prefetch, QuerySet, Sum
 
 from annotator.models import CritiqueRating, Labeling, QueueItem, Rating, RatingEvent
 from annotator.queries.records import labeler_of, ratings_by_step, readable, record_of, timestamp_of
@@ -44,10 +44,17 @@ def records_with_companions(labelings: QuerySet[Labeling]) -> Iterator[tuple[Sol
 
 
 def _times(labelings: Iterable[Labeling]) -> Times:
-    """Milliseconds over all acts, those that were taken back too: the labeler worked all the same."""
+    """Milliseconds over all acts up to the last submit, those that were taken back too: the labeler worked all the
+    same. A correction that was begun and not submitted is no part of the record."""
     times: Times = {}
+    later_submit = RatingEvent.objects.filter(
+        labeling=OuterRef("labeling"), kind=RatingEvent.Kind.SUBMIT, pk__gte=OuterRef("pk")
+    )
+    submits = RatingEvent.objects.filter(labeling=OuterRef("labeling"), kind=RatingEvent.Kind.SUBMIT)
     sums = (
-        RatingEvent.objects.filter(labeling__in=[labeling.pk for labeling in labelings])
+        RatingEvent.objects.filter(
+            Exists(later_submit) | ~Exists(submits), labeling__in=[labeling.pk for labeling in labelings]
+        )
         .order_by()
         .values_list("labeling", "completion", "completion__step_index")
         .annotate(Sum("active_ms"), Sum("wall_ms"))

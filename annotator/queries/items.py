@@ -35,12 +35,12 @@ def draw_of(assignment: Assignment, completion_id: int) -> float:
     return int(hashlib.sha256(f"{assignment.pk}:{completion_id}".encode()).hexdigest()[:13], 16) / 16**13
 
 
-def rules_of(assignment: Assignment, labeling: Labeling | None) -> dict[str, Any]:
-    """The rules that hold for this labeler and solution: those of the first act, so that a manager's change of settings
-    leaves no draft with acts that do not fit; the campaign's where nothing has been said yet."""
-    if labeling is not None and labeling.rules:
-        return dict(labeling.rules)
-    return assignment.campaign.rules() | {"targets": assignment.item.target_steps}
+def rules_of(assignment: Assignment) -> dict[str, Any]:
+    """The rules that hold for this labeler and solution: those of the claim, which are those that the page shows, so
+    that a manager's change of settings leaves no act that does not fit."""
+    if assignment.rules is None:  # claimed before rules were kept, or a preview
+        return assignment.campaign.rules() | {"targets": assignment.item.target_steps}
+    return dict(assignment.rules)
 
 
 class Row(NamedTuple):
@@ -62,13 +62,12 @@ class Tree:
     def __init__(
         self,
         assignment: Assignment,
-        labeling: Labeling | None = None,
         events: Iterable[RatingEvent] = (),
         *,
         texts: bool = True,
     ) -> None:
         self.assignment = assignment
-        self.rules = rules_of(assignment, labeling)
+        self.rules = rules_of(assignment)
         self.own = {
             event.completion_id: str(event.client_id)
             for event in events
@@ -197,7 +196,7 @@ def _heard(assignment: Assignment) -> tuple[list[RatingEvent], Labeling | None]:
     if related.is_cached(assignment) and related.get_cached_value(assignment) is None:
         return [], None
     rows = RatingEvent.objects.filter(labeling__assignment=assignment.pk).select_related("labeling")
-    labeling = [f"labeling__{name}" for name in ("rules", "revision", "active_ms", "wall_ms")]
+    labeling = [f"labeling__{name}" for name in ("revision", "active_ms", "wall_ms")]
     events = list(rows.only(*(field.attname for field in RatingEvent._meta.concrete_fields), *labeling).order_by("id"))
     return [event for event in events if event.kind in ACT_KINDS], events[0].labeling if events else None
 
@@ -205,7 +204,7 @@ def _heard(assignment: Assignment) -> tuple[list[RatingEvent], Labeling | None]:
 def _payload(
     assignment: Assignment, question: Question, labeling: Labeling | None, events: list[RatingEvent]
 ) -> dict[str, Any]:
-    tree = Tree(assignment, labeling, events)
+    tree = Tree(assignment, events)
     done = labeling if labeling and labeling.revision else None
     return {
         "assignment": str(assignment.pk),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from django.db.models import Exists, Model, OuterRef, QuerySet
+from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 
 from annotator.models import (
     Assignment,
@@ -59,7 +59,8 @@ def eligible_solutions(campaign: Campaign, split: Problem.SplitName) -> QuerySet
     and test problems are never served."""
     if split == Problem.SplitName.TEST:
         raise ValueError("test problems are never served")
-    taken = QueueItem.objects.filter(solution=OuterRef("pk"), retired=False, taken__gt=0)
+    waiting = Q(lane__in=[QueueItem.Lane.REVIEW, QueueItem.Lane.HELD])
+    taken = QueueItem.objects.filter(Q(taken__gt=0) | waiting, solution=OuterRef("pk"), retired=False)
     submitted = Labeling.objects.filter(solution=OuterRef("pk"), state=Labeling.State.SUBMITTED)
     judged = submitted.exclude(finish_reason=FinishReason.GIVE_UP)
     if campaign.phase == Campaign.Phase.CHOOSE:

@@ -6,7 +6,7 @@ import datetime
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from django.db.models import Exists, F, OuterRef
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils import timezone
 
 from annotator.models import Assignment, Campaign, Job, Membership, QueueItem, WorkerPulse
@@ -45,14 +45,19 @@ def why_empty(membership: Membership) -> Empty:
     had = Assignment.objects.filter(membership=membership, solution=OuterRef("solution"))
     others = Assignment.objects.filter(~Exists(had), campaign=campaign, state=Assignment.State.ACTIVE)
     held = others.filter(item__retired=False, lease_until__gt=timezone.now()).order_by("lease_until")
-    if count := held.count():
-        return Empty("held", _HELD[count > 1].format(count=count), held[0].lease_until)
+    if ends := list(held.values_list("lease_until", flat=True)):
+        return Empty("held", _HELD[len(ends) > 1].format(count=len(ends)), ends[0])
     job = Job.objects.filter(campaign=campaign, state__in=Job.UNFINISHED).order_by("id").first()
     if job:
         return Empty("waiting", f"The next generation is being prepared: {Job.Kind(job.kind).label}.")
-    if QueueItem.objects.filter(campaign=campaign, retired=False, taken__lt=F("wanted")).exists():
+    if _served(campaign).exists():
         return Empty("seen_all", "You have seen every solution that is still open; others will finish them.")
     return Empty("all_done", "Everything selected so far is labeled.")
+
+
+def _served(campaign: Campaign) -> QuerySet[QueueItem]:
+    lanes = [QueueItem.Lane.MAIN, QueueItem.Lane.RETURNED]
+    return QueueItem.objects.filter(campaign=campaign, retired=False, taken__lt=F("wanted"), lane__in=lanes)
 
 
 def silent_queues(now: datetime.datetime, *, after: datetime.timedelta = datetime.timedelta(seconds=30)) -> list[str]:

@@ -63,7 +63,7 @@ def withdraw(request: PageRequest, slug: str, pk: int) -> HttpResponseRedirect:
     """Take a labeling out of what counts; nothing is deleted, and its place in the queue opens again."""
     access_campaign_to_manage(request.user, slug)
     found = access_labeling(request.user, slug, pk)
-    withdraw_labeling(found, actor=request.user, reason=request.POST.get("reason", "").strip())
+    withdraw_labeling(found, actor=request.user, reason=request.POST.get("reason", "").replace("\0", "").strip())
     return redirect("labeling", slug, pk)
 
 

@@ -102,7 +102,7 @@ def settle(request: PageRequest, slug: str, pk: int) -> HttpResponseRedirect:
 def close_many(request: PageRequest, slug: str) -> HttpResponseRedirect:
     """Close what the page showed, without a word."""
     campaign = access_campaign_to_manage(request.user, slug)
-    ids = [int(pk) for pk in request.POST.getlist("report") if pk.isdecimal()]
+    ids = [int(pk) for pk in request.POST.getlist("report") if pk.isascii() and pk.isdigit() and len(pk) < 19]
     closed = actions.close_reports(campaign, ids, actor=request.user)
     messages.success(request, ngettext("%(n)s report closed.", "%(n)s reports closed.", closed) % {"n": closed})
     return _back(request, slug)

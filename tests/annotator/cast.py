@@ -107,7 +107,7 @@ def said_of(assignment: Assignment) -> Said:
     current = Assignment.objects.select_related("membership", "campaign", "item").get(pk=assignment.pk)
     labeling = Labeling.objects.filter(assignment=current).first()
     events = list(labeling.events.filter(kind__in=ACT_KINDS)) if labeling else []
-    return fold(Tree(current, labeling, events).item(), [act_of(event) for event in events])
+    return fold(Tree(current, events).item(), [act_of(event) for event in events])
 
 
 def values_of(assignment: Assignment) -> list[int]:

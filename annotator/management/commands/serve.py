@@ -30,6 +30,8 @@ WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared with
 
 
 class Command(BaseCommand):
+    # Django's own checks load every page's code, which is the web server's business: half a second of each start.
+    requires_system_checks = ("stepmark",)
     help = (
         "Run web server, broker, workers and beat until Ctrl-C; settings come from the environment (docs/operator.md)."
     )

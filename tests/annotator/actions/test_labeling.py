@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import uuid
 
 import pytest
 from django.utils import timezone
 
 from annotator.actions.campaigns import activate_campaign
 from annotator.actions.generations import open_generation
-from annotator.actions.labeling import submit_labeling, withdraw_labeling
+from annotator.actions.labeling import SubmitAct, submit_labeling, withdraw_labeling
 from annotator.actions.queue import claim_next, return_assignment
 from annotator.errors import Conflict, Invalid, Refusal
 from annotator.models import Assignment, Campaign, Completion, Labeling, QueueItem, Rating, RatingEvent, Report
@@ -323,6 +324,25 @@ def test_times_are_bounded_by_the_server(assignment: Assignment) -> None:
     assert labeling.active_ms <= labeling.wall_ms < 60_000
 
 
+def test_a_correction_adds_its_own_time_and_no_more(assignment: Assignment) -> None:
+    Assignment.objects.update(created_at=timezone.now() - datetime.timedelta(hours=1))
+    assignment.refresh_from_db()
+    first = label(assignment, [1, 1, 1], wall_ms=600_000, active_ms=300_000)
+    Labeling.objects.update(submitted_at=timezone.now() - datetime.timedelta(minutes=10))
+    RatingEvent.objects.update(at=timezone.now() - datetime.timedelta(minutes=10))
+    corrected = submit_labeling(assignment, ending("found_error"), [rating(path_of(assignment)[0], -1, active_ms=5000)])
+    assert (first.wall_ms, first.active_ms) == (600_000, 300_000)
+    assert (corrected.wall_ms, corrected.active_ms) == (605_000, 305_000)
+
+
+def test_a_submit_has_an_id_of_its_own(assignment: Assignment) -> None:
+    only = rating(path_of(assignment)[0], -1)
+    rate(assignment, only)
+    with pytest.raises(Invalid) as refusal:
+        submit_labeling(assignment, SubmitAct(client_id=uuid.UUID(only.client_id), finish_reason="found_error"))
+    assert refusal.value.code == "id_taken"
+
+
 def test_the_record_keeps_generation_guideline_and_what_the_prm_said(assignment: Assignment) -> None:
     QueueItem.objects.filter(pk=assignment.item_id).update(solution_score=0.25)
     labeling = label(assignment, [-1])
@@ -395,6 +415,20 @@ def test_two_reports_of_a_bad_problem_hold_all_its_solutions() -> None:
         submit_labeling(claimed, ending("bad_problem", reason="the figure is missing"))
     assert claim_next(make_member(campaign, "noa")) is None
     assert set(QueueItem.objects.values_list("lane", flat=True)) == {"held"}
+
+
+def test_a_bad_problem_that_was_corrected_away_or_withdrawn_does_not_count(assignment: Assignment) -> None:
+    first = submit_labeling(assignment, ending("bad_problem", reason="no figure"))
+    submit_labeling(assignment, ending("found_error"), [rating(path_of(assignment)[0], -1)])
+    QueueItem.objects.update(wanted=3)
+    for name in ("max", "noa"):
+        other = claim_next(make_member(assignment.campaign, name))
+        assert other is not None
+        labeling = submit_labeling(other, ending("bad_problem", reason="no figure"))
+        if name == "max":
+            withdraw_labeling(labeling, actor=make_member(assignment.campaign, "mia", Role.MANAGER).user, reason="x")
+    assert first.reports.exists()
+    assert not QueueItem.objects.filter(lane="held").exists()
 
 
 def test_one_labeler_alone_cannot_hold_a_problem(assignment: Assignment) -> None:

@@ -6,6 +6,7 @@ import datetime
 import os
 import subprocess
 import sys
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -14,6 +15,8 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from annotator.actions.campaigns import activate_campaign, pause_campaign, publish_guideline
+from annotator.actions.generations import open_generation, plan_stream
+from annotator.actions.labeling import submit_labeling
 from annotator.actions.people import set_member_state
 from annotator.actions.queue import claim_next, free_lease, renew_lease, return_assignment, rewant
 from annotator.errors import Conflict
@@ -21,6 +24,7 @@ from annotator.models import Assignment, Campaign, Membership, QueueItem
 from annotator.queries.queue import why_empty
 from tests.annotator.cast import (
     Role,
+    ending,
     fill_pool,
     import_rows,
     label,
@@ -256,12 +260,59 @@ def test_more_labelings_wanted_open_finished_solutions_again_and_fewer_close_the
     Campaign.objects.update(labelings_wanted=2)
     campaign.refresh_from_db()
     assert rewant(campaign) == 3
-    assert claim(max_).solution_id == done
+    served = [label(claim(max_), [-1]).solution_id for _ in range(3)]
+    assert served[-1] == done, "what opens again stands behind the rest, where everybody comes by"
     Campaign.objects.update(labelings_wanted=1)
     campaign.refresh_from_db()
     rewant(campaign)
     items = QueueItem.objects.order_by("rank").values_list("taken", "wanted")
-    assert sorted(items) == [(0, 1), (0, 1), (2, 2)], "what is under way stays"
+    assert sorted(items) == [(1, 1), (1, 1), (2, 2)], "nobody's work is taken away"
+
+
+def test_fewer_labelings_wanted_close_an_item_as_its_holders_leave() -> None:
+    campaign = open_campaign(train=1, labelings_wanted=2)
+    lea, max_ = make_member(campaign, "lea"), make_member(campaign, "max")
+    label(claim(lea), [-1])
+    held = claim(max_)
+    Campaign.objects.update(labelings_wanted=1)
+    campaign.refresh_from_db()
+    rewant(campaign)
+    held.campaign.refresh_from_db()
+    return_assignment(held, "skip")
+    assert claim_next(make_member(campaign, "noa")) is None
+
+
+def test_a_return_that_comes_again_does_not_give_back_what_was_taken_up_since() -> None:
+    lea = make_member(open_campaign(), "lea")
+    held, client_id = claim(lea), uuid.uuid4()
+    return_assignment(held, "release", client_id=client_id)
+    again = claim(lea)
+    assert again.pk == held.pk
+    return_assignment(again, "release", client_id=client_id)
+    held.refresh_from_db()
+    assert held.state == "active"
+
+
+def test_nothing_is_kept_reserved_while_work_is_paused() -> None:
+    campaign = open_campaign()
+    lea = make_member(campaign, "lea")
+    held = claim(lea)
+    set_member_state(lea, actor=make_user("boss"), state=Membership.State.PAUSED, reason="let us talk")
+    held.membership.refresh_from_db()
+    with pytest.raises(Conflict) as refusal:
+        renew_lease(held)
+    assert refusal.value.code == "paused"
+
+
+def test_what_waits_for_a_reviewer_waits_through_a_new_round() -> None:
+    campaign = open_campaign(train=2, generation_size=1)
+    for name in ("lea", "max"):
+        submit_labeling(claim(make_member(campaign, name)), ending("give_up", reason="too hard"))
+    waiting = QueueItem.objects.get(lane="review")
+    open_generation(campaign, plan_stream(campaign, QueueItem.Arm.RANDOM, campaign.generation_size), checkpoint=None)
+    waiting.refresh_from_db()
+    assert (waiting.lane, waiting.retired) == ("review", False)
+    assert QueueItem.objects.filter(solution=waiting.solution_id).count() == 1
 
 
 def test_nobody_is_asked_before_they_have_read_a_changed_guideline() -> None:

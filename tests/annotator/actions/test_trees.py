@@ -78,6 +78,15 @@ def test_an_own_step_is_a_completion_that_only_its_labeler_sees() -> None:
     assert row["id"] == made.pk
 
 
+def test_nobody_gets_at_another_labelers_step_by_its_number() -> None:
+    campaign = open_campaign(steps=["One.", "Two."])
+    lea, max_ = claimed(campaign, "lea"), claimed(campaign, "max")
+    secret = store_acts(lea, [*rejected(), act("write", text="Mine.")])
+    (number,) = [row.pk for row in secret.written.values()]
+    rate(max_, *rejected(), act("write", text="Yours."), act("write", text="", completion=number))
+    assert "Mine." not in texts(max_)
+
+
 def test_what_follows_an_own_step_hangs_on_it() -> None:
     campaign = open_campaign(steps=["One.", "Two."])
     lea = claimed(campaign, "lea")

@@ -242,6 +242,26 @@ def test_an_act_that_lacks_something_is_a_400_that_names_it(
     assert not Labeling.objects.exists()
 
 
+def test_what_a_kind_does_not_need_is_left_out(campaign: Campaign) -> None:
+    client = login(campaign, "lea")
+    item = claim(client)
+    foreign = rating(item, 0, 1, critique=987_654, undoes=str(uuid.uuid4()), text="x")
+    undo = act("undo", undoes=foreign["client_id"], completion=999_999, value=1)
+    assert say(client, item, foreign, undo).status_code == 200
+    stored = list(RatingEvent.objects.order_by("id").values_list("kind", "critique", "completion", "text"))
+    assert stored == [("rate", None, item["completions"][0]["id"], ""), ("undo", None, None, "")]
+    assert code(say(client, item, act("rate", completion=10**40, value=1))) == (400, "invalid")
+
+
+def test_a_hostile_body_is_a_400(campaign: Campaign) -> None:
+    client = login(campaign, "lea")
+    path = f"/api/v1/assignments/{claim(client)['assignment']}/acts/"
+    deep = '{"acts":' + "[" * 100_000 + "]" * 100_000 + "}"
+    assert code(client.post(path, deep, content_type="application/json")) == (400, "parse_error")
+    large = json.dumps({"acts": [], "more": "x" * (4 * 1024 * 1024)})
+    assert code(client.post(path, large, content_type="application/json")) == (400, "parse_error")
+
+
 def test_protocol_refusals_have_their_own_codes_and_change_nothing(campaign: Campaign) -> None:
     client = login(campaign, "lea")
     item = claim(client)
