@@ -219,7 +219,7 @@ async function skip() {
   const { item } = desk.session;
   const how = await askWhich("skip");
   if (!how || desk.session?.item !== item || desk.isEnding) return;
-  outbox.add({ kind: "return", assignment: item.assignment, body: { how } });
+  outbox.add({ kind: "return", assignment: item.assignment, body: { how, client_id: uuid() } });
   end(item, { finish_reason: "" });
 }
 
