@@ -79,7 +79,7 @@ export class Surface {
   #bring(place, share = 0.7) {
     const box = place.getBoundingClientRect();
     const top = Math.max(this.#box.getBoundingClientRect().bottom, 0); // on low windows the problem scrolls away
-    const room = find("bar").getBoundingClientRect().top - top;
+    const room = find("bar").parentElement.getBoundingClientRect().top - top; // with what stands on the bar: the tutorial, a correction
     if (box.top < top + 8 || box.bottom > top + share * room) {
       const above = Math.max(Math.min(0.28 * room, room - box.height - 16), 12);
       scrollBy({ top: box.top - top - above, behavior: "instant" });
