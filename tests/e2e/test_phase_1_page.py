@@ -202,6 +202,21 @@ def test_an_own_step_can_be_taken_back_and_is_kept_while_it_is_written(sit: Call
     assert ada.said().written == {}
 
 
+def test_an_answer_of_the_server_does_not_take_the_caret_away(
+    sit: Callable[..., Labeler], console_errors: list[str]
+) -> None:
+    ada = sit()
+    ada.page.context.set_offline(True)  # so that all three are on their way while the labeler types
+    ada.press("1", "1", "1", "4")
+    ada.page.keyboard.type("Half a ")
+    ada.page.context.set_offline(False)
+    ada.page.evaluate("dispatchEvent(new Event('online'))")
+    ada.saved()
+    ada.page.keyboard.type("thought.")
+    expect(ada.page.get_by_label("The next step, in your own words")).to_have_value("Half a thought.")
+    console_errors.clear()
+
+
 # --- Candidates of a model -------------------------------------------------------------------------------------------
 
 

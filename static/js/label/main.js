@@ -286,7 +286,7 @@ function waitForCandidates() {
   clearTimeout(looking);
   if (state.dry || !desk.session || !isWaiting(desk.session)) return;
   looking = setTimeout(async () => {
-    const isTyping = document.activeElement?.matches("textarea") && document.activeElement.value;
+    const isTyping = document.activeElement?.matches("textarea");
     const hasCome = !isTyping && desk.session && (await desk.look().catch(() => false));
     if (hasCome) draw(speech.whatIsNext(desk.session));
     else waitForCandidates();
@@ -389,8 +389,8 @@ function refused({ refusal }) {
 }
 
 /** Acts on the item in front that came about elsewhere. */
-function hear(acts) {
-  if (!desk.session.take(acts)) return;
+function hear(acts, earlier = []) {
+  if (!desk.session.take(acts, earlier)) return;
   desk.session.rest();
   draw();
 }
@@ -424,8 +424,7 @@ addEventListener("beforeunload", (event) => {
 async function catchUp() {
   const { session } = desk;
   const payload = await supply.item(session.item.assignment).catch(() => null);
-  const known = new Set(session.acts.map((act) => act.client_id));
-  if (payload?.acts.some((act) => !known.has(act.client_id)) && desk.session === session && !desk.isEnding) await desk.begin(payload);
+  if (payload && desk.session === session && !desk.isEnding) hear([], payload.acts);
 }
 
 // --- Begin -----------------------------------------------------------------------------------------------------------

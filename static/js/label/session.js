@@ -51,10 +51,11 @@ export class Session {
     return null;
   }
 
-  /** Acts that came about elsewhere: in another tab, or before a reload. Returns whether any was news. */
-  take(acts) {
+  /** Acts that came about elsewhere: in another tab, or before a reload (`earlier`: before all that are here). Returns
+   * whether any was news. */
+  take(acts, earlier = []) {
     const before = this.acts.length;
-    const known = new Map([...this.acts, ...acts].map((act) => [act.client_id, act]));
+    const known = new Map([...earlier, ...this.acts, ...acts].map((act) => [act.client_id, act]));
     this.acts = [...known.values()];
     if (this.acts.length > before) this.#changed();
     return this.acts.length > before;

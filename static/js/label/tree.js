@@ -108,7 +108,8 @@ export class Tree {
     const wanted = last.wants === "own_step";
     this.#write.hidden = !wanted;
     if (!wanted) return;
-    this.#turns.at(-1).element.querySelector(".tree-body").append(this.#write);
+    const body = this.#turns.at(-1).element.querySelector(".tree-body");
+    if (this.#write.parentElement !== body) body.append(this.#write); // moving it would take the caret out of the field
     this.#await.hidden = !state;
     this.#await.dataset.state = state;
     this.#await.querySelector(".awaited-what").textContent = state ? word(`candidates-${state}`) : "";
