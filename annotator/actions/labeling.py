@@ -154,9 +154,10 @@ def withdraw_labeling(labeling: Labeling, *, actor: User, reason: str) -> None:
 def _open(assignment: Assignment, *, with_problem: bool = False) -> Session:
     """Lock the assignment, then read what has been said: in a statement of its own, since what waited for the lock
     would see the world from before. `with_problem` locks its problem too."""
-    of = ("self", "problem") if with_problem else ("self",)
-    locked = Assignment.objects.select_for_update(of=of, no_key=True).select_related(*of[1:])
-    row = locked.only("state", "lease_until", *(["problem__id"] if with_problem else [])).get(pk=assignment.pk)
+    locked = Assignment.objects.select_for_update(no_key=True).only("state", "lease_until")
+    if with_problem:
+        locked = locked.select_related("problem").only("state", "lease_until", "problem__id")
+    row = locked.get(pk=assignment.pk)
     assignment.state, assignment.lease_until = row.state, row.lease_until
     said = RatingEvent.objects.filter(labeling__assignment=assignment.pk).select_related("labeling")
     events = list(said.order_by("id"))
