@@ -14,20 +14,20 @@ ACTS = (
     "bad",
     "neutral",
     "good",
+    "fourth",
     "unsure",
     "undo",
     "up",
     "down",
     "submit",
-    "earlier_error",
+    "earlier",
     "comment",
-    "wrong_answer",
+    "report_answer",
     "bad_problem",
     "give_up",
     "skip",
     "guideline",
     "keys",
-    "expand",
 )
 
 

@@ -41,6 +41,11 @@ class RatingWords:
     example: str
 
     @property
+    def mark(self) -> str:
+        """The shape that stands for it on a page."""
+        return {-1: "bad", 0: "neutral", 1: "good"}[self.value]
+
+    @property
     def sign(self) -> str:
         return RATING_SIGNS[self.value]
 

@@ -23,7 +23,8 @@ from annotator.actions.attachments import image_file
 from annotator.actions.frontier import want_first_candidates
 from annotator.actions.preferences import finish_tutorial
 from annotator.actions.queue import claim_next
-from annotator.models import Assignment, Campaign, Membership
+from annotator.models import Assignment, Membership
+from annotator.queries.figures import labeler_figures
 from annotator.queries.guideline import rating_words
 from annotator.queries.items import item_payload, preview_payloads
 from annotator.queries.progress import labelings_today
@@ -110,6 +111,7 @@ def preview(request: PageRequest, slug: str) -> HttpResponse:
 def _show(request: PageRequest, membership: Membership, state: dict[str, Any]) -> HttpResponse:
     campaign = membership.campaign
     guideline = campaign.guideline
+    words = rating_words(guideline)
     state = {
         "campaign": campaign.slug,
         "person": membership.pk,
@@ -119,6 +121,8 @@ def _show(request: PageRequest, membership: Membership, state: dict[str, Any]) -
         "keys": request.user.keys,
         "idle_ms": campaign.idle_minutes * 60_000,
         "guideline": {"version": guideline.version} if guideline else None,
+        "words": {str(row.value): {"word": row.word, "meaning": row.meaning, "example": row.example} for row in words},
+        "pace": _pace(membership) if campaign.show_pace else None,
         **state,
     }
     acknowledged = membership.guideline
@@ -130,8 +134,7 @@ def _show(request: PageRequest, membership: Membership, state: dict[str, Any]) -
         "guideline_diff": guideline_diff(acknowledged, guideline)
         if acknowledged and guideline and acknowledged != guideline
         else "",
-        "words": rating_words(guideline),
-        "in_phase_1": campaign.phase == Campaign.Phase.CHOOSE,
+        "rating_words": words,
         "reasons": [
             ("give_up", _("Give up"), _("Why can you not judge this solution?"), GIVE_UP_REASONS),
             ("bad_problem", _("Bad problem"), _("What is wrong with the problem?"), BAD_PROBLEM_REASONS),
@@ -141,6 +144,12 @@ def _show(request: PageRequest, membership: Membership, state: dict[str, Any]) -
     response = render(request, "label/page.html", context)
     response["Cache-Control"] = "no-store"
     return response
+
+
+def _pace(membership: Membership) -> str | None:
+    """The person's own median, for campaigns that want it shown."""
+    seconds = labeler_figures(membership).seconds_per_step
+    return None if seconds is None else _("%(seconds)s s a step") % {"seconds": round(seconds)}
 
 
 @require_safe

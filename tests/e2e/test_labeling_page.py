@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 
 from annotator.actions.campaigns import activate_campaign, publish_guideline
 from annotator.actions.queue import claim_next
-from annotator.models import Assignment, Campaign, Job, Labeling, Membership, Report
+from annotator.models import Assignment, Campaign, Job, Labeling, Membership, Report, User
 from prm_backend.types import split_of_problem
 from tests.annotator.cast import import_rows, make_campaign, make_member, problem_texts, simple_row
 from tests.e2e.labeler import Labeler, ratings_of, sign_in
@@ -556,3 +556,23 @@ def test_it_can_be_used_by_ear(ada: Labeler) -> None:
     ada.press("Enter")
     ada.next_after(problem)
     assert ada.heard == "New solution with 4 steps."
+
+
+def test_keys_are_changed_in_the_sheet_and_stay_changed(ada: Labeler) -> None:
+    page = ada.page
+    ada.press("?")
+    ada.see("#dialog-keys")
+    page.click("[data-keys-of=good] [data-tool=change]")
+    page.keyboard.press("l")
+    page.click("[data-keys-of=bad] [data-tool=change]")
+    page.keyboard.press("l")
+    expect(page.locator(".keys-status")).to_contain_text("L already means")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    ada.eventually(lambda: User.objects.get(username="ada").keys == {"good": ["l"]})
+    ada.press("l")
+    assert ada.shown == [1, None, None, None]
+    page.reload()
+    ada.ready()
+    ada.press("l", "3")
+    assert ada.shown == [1, 1, None, None]

@@ -4,9 +4,9 @@ import { drop, keep, kept } from "./drafts.js";
 import { clone } from "./words.js";
 import { typeset } from "../mathtext.js";
 
-/** An element with `start()`, which puts the caret into it, and `show(text)`, which shows what has been said. Enter says it,
- * Escape leaves it as a draft. What `saved(text)` does not take (false) stays a draft, too. */
-export function field({ label, save, draft, saved, preview = true }) {
+/** An element with `start()`, which puts the caret into it, and `show(text)`, which shows what has been said. Enter says it;
+ * leaving it leaves a draft, or says it where `onLeaving` is set. What `saved(text)` does not take (false) stays a draft, too. */
+export function field({ label, save, draft, saved, preview = true, onLeaving = false }) {
   const element = clone("field-template");
   const area = element.querySelector("textarea");
   const button = element.querySelector("button");
@@ -50,6 +50,7 @@ export function field({ label, save, draft, saved, preview = true }) {
     } else return;
     event.stopPropagation();
   });
+  if (onLeaving) area.addEventListener("blur", say);
   button.addEventListener("click", say);
 
   element.start = () => area.focus({ preventScroll: true });

@@ -1,11 +1,12 @@
 // The labeling page: acts of the labeler change the item at once; the outbox carries them to the server.
 
-import { uuid } from "./api.js";
+import { call, uuid } from "./api.js";
 import { Clock } from "./clock.js";
 import { Desk } from "./desk.js";
 import { askReason, askText, askWhich, closeByOwnKey, showSheet } from "./dialogs.js";
 import { dropAll, keep, kept } from "./drafts.js";
 import { Keymap, listen, showLabels } from "./keys.js";
+import { mountKeySheet } from "./keysheet.js";
 import { NullOutbox, Outbox } from "./outbox.js";
 import * as protocol from "./protocol.js";
 import { awaited, isWaiting, openPanel, placeOf, valueAt } from "./session.js";
@@ -404,6 +405,12 @@ tabs.addEventListener("submitted", ({ detail: { assignment } }) => {
 tabs.addEventListener("keys", ({ detail }) => keymap.replace(detail));
 keymap.addEventListener("change", () => showLabels(keymap));
 
+async function saveKeys(keys) {
+  if (state.dry) return;
+  tabs.say("keys", keys);
+  await call("PUT", "me/keys/", { keys });
+}
+
 function askAboutTime() {
   const minutes = Math.max(1, Math.round(clock.gap / 60_000));
   const answer = (yes) => () => {
@@ -431,6 +438,7 @@ async function catchUp() {
 
 useRatingWords(state.words);
 showLabels(keymap);
+mountKeySheet(keymap, saveKeys);
 listen(perform, keymap);
 closeByOwnKey(keymap);
 addEventListener("keydown", (event) => event.key === "Escape" && desk.session?.earlier && earlier());

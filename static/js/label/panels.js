@@ -93,6 +93,7 @@ export class Panels {
       save: word("saveCritique"),
       draft: `${session.item.assignment}:critique`,
       saved: (text) => this.#acts.ownCritique(text),
+      onLeaving: true,
     });
   }
 
