@@ -39,7 +39,11 @@ from bench.queue_server import Web, web
 from tests.annotator.cast import fill_pool, make_campaign, make_member, path_of, rating
 from tests.conftest import url_of_test_database
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.xdist_group("browser"),  # it takes the whole machine: not beside a browser, which is timed
+]
 
 K = 2
 State = Assignment.State
