@@ -84,17 +84,24 @@ def label_everything(page: Page, said: dict[str, list[str]], *, most: int) -> No
     """Label by keyboard alone, one solution after the other."""
     ratings = right_ratings()
     for _ in range(most):
-        until(lambda: page.evaluate(READY))
+        until(lambda: page.evaluate(READY) and (page.locator("#waiting").is_visible() or in_hand(page) is not None))
         if page.locator("#waiting").is_visible():
             return
-        held = Assignment.objects.select_related("solution__problem").filter(state=Assignment.State.ACTIVE)
-        assignment = held.earliest("created_at")  # the other one lies ready behind it
+        assignment = in_hand(page)
+        assert assignment is not None
         problem = assignment.solution.problem.text
         for word in ratings[problem]:
             page.keyboard.press(KEY_OF[word])
         said[problem] = ratings[problem]
         page.keyboard.press("Enter")
         until(lambda pk=assignment.pk: Assignment.objects.get(pk=pk).state == Assignment.State.DONE)
+
+
+def in_hand(page: Page) -> Assignment | None:
+    """The active assignment whose problem stands on the page; another one may lie ready behind it."""
+    shown = " ".join(page.locator(".surface:not(.is-ahead) .problem-text").first.inner_text().split())
+    held = Assignment.objects.select_related("solution__problem").filter(state=Assignment.State.ACTIVE)
+    return next((one for one in held if " ".join(one.solution.problem.text.split()) == shown), None)
 
 
 def until(condition: Callable[[], bool], *, seconds: float = 20) -> None:
