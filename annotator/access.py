@@ -6,9 +6,10 @@ from __future__ import annotations
 from typing import TypeVar
 from uuid import UUID
 
-from django.db.models import Model, QuerySet
+from django.db.models import BigIntegerField, Model, QuerySet, SlugField, UUIDField
 from django.http import Http404
 
+from annotator.compiled import Compiled
 from annotator.errors import Forbidden
 from annotator.models import (
     Assignment,
@@ -30,12 +31,26 @@ Role = Membership.Role
 M = TypeVar("M", bound=Model)
 
 
+# With every act of every labeler comes one of these.
+_MEMBERSHIP = Compiled(
+    lambda slug, user: Membership.objects.select_related("campaign").filter(campaign__slug=slug, user=user),
+    SlugField(),
+    BigIntegerField(),
+)
+_ASSIGNMENT = Compiled(
+    lambda pk, user: Assignment.objects.select_related("membership", "campaign", "item__generation").filter(
+        pk=pk, membership__user=user
+    ),
+    UUIDField(),
+    BigIntegerField(),
+)
+
+
 def access_membership(user: User, slug: str, *roles: Membership.Role) -> Membership:
     """The user's membership of a campaign, if its role is one of `roles` (any, when none is given)."""
-    try:
-        membership = Membership.objects.select_related("campaign").get(campaign__slug=slug, user=user)
-    except Membership.DoesNotExist:
-        raise Http404("No such campaign.") from None
+    membership: Membership | None = _MEMBERSHIP.first(slug, user.pk)
+    if membership is None:
+        raise Http404("No such campaign.")
     membership.user = user
     if roles and membership.role not in roles:
         raise Forbidden("wrong_role", f"This is for {' and '.join(f'{role.label.lower()}s' for role in roles)}.")
@@ -63,12 +78,10 @@ def access_campaign_to_research(user: User, slug: str) -> Campaign:
 
 def access_assignment(user: User, assignment_id: UUID) -> Assignment:
     """One's own assignment only, whatever one's role."""
-    try:
-        return Assignment.objects.select_related("membership", "campaign", "item__generation").get(
-            pk=assignment_id, membership__user=user
-        )
-    except Assignment.DoesNotExist:
-        raise Http404("No such assignment.") from None
+    assignment: Assignment | None = _ASSIGNMENT.first(assignment_id, user.pk)
+    if assignment is None:
+        raise Http404("No such assignment.")
+    return assignment
 
 
 def access_labeling(user: User, slug: str, pk: int) -> Labeling:

@@ -86,6 +86,8 @@ ROOT_URLCONF = "annotator.urls"
 WSGI_APPLICATION = "annotator.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "annotator.User"
+AUTHENTICATION_BACKENDS = ["annotator.sessions.UserBackend"]
+SESSION_ENGINE = "annotator.sessions"
 
 TEMPLATES = [
     {

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 from django.db import transaction
+from django.db.models import BigIntegerField, UUIDField
 from django.utils import timezone
 
 from annotator.actions.audit import record
@@ -17,6 +18,7 @@ from annotator.actions.filing import file_reports
 from annotator.actions.frontier import is_coming, want_candidates
 from annotator.actions.outcome import write_outcome
 from annotator.actions.queue import end_assignment, take_permit_back
+from annotator.compiled import Compiled
 from annotator.errors import Conflict, Invalid
 from annotator.models import Assignment, Completion, Labeling, RatingEvent, Solution, User
 from annotator.protocol import NOT_NEEDED, Act, Fold, Item, Said, finish_reason, may_write, missing, walk
@@ -101,7 +103,8 @@ def submit_labeling(assignment: Assignment, submit: SubmitAct, acts: Sequence[Ac
     session = _open(assignment, with_problem=submit.finish_reason == FinishReason.BAD_PROBLEM)
     for event in session.events:
         if event.client_id == submit.client_id and event.kind == Kind.SUBMIT:
-            return event.labeling
+            assert session.labeling is not None
+            return session.labeling
     if str(submit.client_id) in {act.client_id for act in [*session.acts, *acts]}:
         raise Invalid("id_taken", "A submit has a client id of its own.")
     now = timezone.now()
@@ -151,20 +154,23 @@ def withdraw_labeling(labeling: Labeling, *, actor: User, reason: str) -> None:
 # --- Reading ---------------------------------------------------------------------------------------------------------
 
 
+def _lock(*columns: str) -> Compiled:
+    rows = Assignment.objects.select_for_update(no_key=True)
+    return Compiled(lambda pk: rows.filter(pk=pk).values_list("state", "lease_until", *columns), UUIDField())
+
+
+_LOCK, _LOCK_WITH_PROBLEM = _lock(), _lock("problem__is_held")
+_LABELING = Compiled(lambda assignment: Labeling.objects.filter(assignment=assignment), UUIDField())
+_EVENTS = Compiled(lambda labeling: RatingEvent.objects.filter(labeling=labeling).order_by("id"), BigIntegerField())
+
+
 def _open(assignment: Assignment, *, with_problem: bool = False) -> Session:
     """Lock the assignment, then read what has been said: in a statement of its own, since what waited for the lock
     would see the world from before. `with_problem` locks its problem too."""
-    locked = Assignment.objects.select_for_update(no_key=True).only("state", "lease_until")
-    if with_problem:
-        locked = locked.select_related("problem").only("state", "lease_until", "problem__id")
-    row = locked.get(pk=assignment.pk)
-    assignment.state, assignment.lease_until = row.state, row.lease_until
-    said = RatingEvent.objects.filter(labeling__assignment=assignment.pk).select_related("labeling")
-    events = list(said.order_by("id"))
-    labeling = events[0].labeling if events else None
-    if labeling is None and assignment.state == Assignment.State.DONE:
-        # Ended with a reason alone, before submits were events.
-        labeling = Labeling.objects.filter(assignment=assignment).first()
+    lock = _LOCK_WITH_PROBLEM if with_problem else _LOCK
+    assignment.state, assignment.lease_until, *_ = lock.first(assignment.pk)
+    labeling: Labeling | None = _LABELING.first(assignment.pk)
+    events: list[RatingEvent] = _EVENTS.all(labeling.pk) if labeling else []
     tree = Tree(assignment, events, texts=False)
     return Session(assignment, labeling, events, tree, tree.item())
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass, field
 
-from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery, Window
+from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from annotator.models import Assignment, Campaign, Job, Membership, Message, QueueItem, RatingEvent, User
 from annotator.queries.figures import LabelerFigures, figures_of
 
-# Messages read on one visit, of all campaigns together.
-MESSAGES = 100
+# The newest messages of each campaign are shown, not its whole history.
+MESSAGES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,9 @@ def _add_messages(rows: dict[int, MyCampaign]) -> None:
     """Messages to the person, and to all labelers since they joined, newest first."""
     by_campaign = {row.membership.campaign_id: row for row in rows.values()}
     to_all = Q(membership=None, campaign__in=by_campaign)
-    for message in Message.objects.filter(to_all | Q(membership__in=rows)).select_related("author")[:MESSAGES]:
+    newest = Window(RowNumber(), partition_by="campaign", order_by="-pk")
+    theirs = Message.objects.filter(to_all | Q(membership__in=rows)).annotate(place=newest)
+    for message in theirs.filter(place__lte=MESSAGES).select_related("author"):
         row = by_campaign[message.campaign_id]
         member = row.membership
         if message.membership_id is None and (

@@ -7,10 +7,11 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from django.db.models import Exists, OuterRef, Value
+from django.db.models import BigIntegerField, Exists, IntegerField, OuterRef, Value
 from django.urls import reverse
 from django.utils import timezone
 
+from annotator.compiled import Compiled
 from annotator.models import (
     Assignment,
     Attachment,
@@ -127,15 +128,25 @@ class Tree:
 
 def _read(assignment: Assignment, *, texts: bool, critiques: bool) -> Iterator[tuple[Row, tuple[int, str] | None]]:
     """The completions in reading order; one with several critiques comes once for each of them."""
-    completions = Completion.objects.filter(solution=assignment.solution_id)
-    columns = ["pk", "parent", "step_index", "completion_index", "source", "text" if texts else Value("")]
-    if not critiques:
-        for row in completions.order_by("step_index", "completion_index", "pk").values_list(*columns):
-            yield Row(*row), None
-        return
-    ordered = completions.order_by("step_index", "completion_index", "pk", "critiques__position")
-    for *row, critique, text in ordered.values_list(*columns, "critiques", "critiques__text"):
+    for *row, critique, text in _COMPLETIONS[texts, critiques].all(assignment.solution_id):
         yield Row(*row), None if critique is None else (critique, text)
+
+
+def _completions(*, texts: bool, critiques: bool) -> Compiled:
+    columns = ["pk", "parent", "step_index", "completion_index", "source", "text" if texts else Value("")]
+    said = ["critiques", "critiques__text"] if critiques else [Value(None, IntegerField()), Value("")]
+    order = ["step_index", "completion_index", "pk", *(["critiques__position"] if critiques else [])]
+    return Compiled(
+        lambda solution: Completion.objects.filter(solution=solution).order_by(*order).values_list(*columns, *said),
+        BigIntegerField(),
+    )
+
+
+_COMPLETIONS = {
+    (texts, critiques): _completions(texts=texts, critiques=critiques)
+    for texts in (False, True)
+    for critiques in (False, True)
+}
 
 
 def act_of(event: RatingEvent) -> Act:
@@ -166,26 +177,25 @@ class Question(NamedTuple):
     has_pictures: bool
 
 
-def _question(item_id: int) -> Question:
-    pictures = Attachment.objects.filter(problem=OuterRef("problem"))
-    return Question(*QueueItem.objects.values_list(*QUESTION, Exists(pictures)).get(pk=item_id))
-
-
-QUESTION = (
-    "target_steps",
-    "solution__graded_verdict",
-    "solution__source_verdict",
-    "problem__text",
-    "problem__reference_answer",
-    "problem__corrected_answer",
-    "problem",
+_QUESTION = Compiled(
+    lambda item: QueueItem.objects.filter(pk=item).values_list(
+        "target_steps",
+        "solution__graded_verdict",
+        "solution__source_verdict",
+        "problem__text",
+        "problem__reference_answer",
+        "problem__corrected_answer",
+        "problem",
+        Exists(Attachment.objects.filter(problem=OuterRef("problem"))),
+    ),
+    BigIntegerField(),
 )
 
 
 def item_payload(assignment: Assignment) -> dict[str, Any]:
     """Everything that the page needs to show a solution and to go on where its labeler stopped."""
     events, labeling = _heard(assignment)
-    question = _question(assignment.item_id)
+    question = Question(*_QUESTION.first(assignment.item_id))
     assignment.item = QueueItem(pk=assignment.item_id, target_steps=question.target_steps)
     return _payload(assignment, question, labeling, events)
 

@@ -262,7 +262,7 @@ class Client:
 def session_of(person: Membership) -> str:
     session = SessionStore()
     session[SESSION_KEY] = str(person.user.pk)
-    session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+    session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
     session[HASH_SESSION_KEY] = person.user.get_session_auth_hash()
     session.save()
     assert session.session_key is not None

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.utils import timezone
 from playwright.sync_api import Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from annotator.actions.jobs import record_pulse
-from annotator.models import Campaign, QueueItem, User
+from annotator.models import Campaign, Membership, QueueItem, User
 from annotator.simulation import Simulation
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.timeout(900)]
@@ -33,6 +34,7 @@ def demo(settings: Any) -> Campaign:
     labelings = 120 if FOR_THE_DOCS else 30
     assert list(Simulation(campaign).play(labelings))
     Campaign.objects.update(simulated=False, name="Demo: word problems")
+    Membership.objects.update(tutorial_done_at=timezone.now())
     serve_the_longest_first()
     for queue in ("default", "gpu"):  # as with the workers that `make run` starts
         record_pulse(queue)

@@ -11,8 +11,8 @@ from django.utils import timezone
 from annotator.actions.campaigns import pause_campaign, publish_guideline
 from annotator.actions.people import send_message, set_member_state
 from annotator.actions.queue import claim_next, return_assignment
-from annotator.models import Assignment, Job, Membership, QueueItem
-from annotator.queries.home import my_campaigns
+from annotator.models import Assignment, Job, Membership, Message, QueueItem
+from annotator.queries.home import MESSAGES, my_campaigns
 from tests.annotator.cast import Role, make_campaign, make_member, path_of, rate, rating
 from tests.annotator.views.conftest import Cast
 
@@ -145,6 +145,17 @@ def test_messages_are_unread_until_they_are_read(cast: Cast, url: Url) -> None:
     (row,) = my_campaigns(labeler.user)
     assert [message.text for message in row.unread] == ["One more."]
     assert len(row.read) == 2
+
+
+def test_a_loud_campaign_hides_no_message_of_a_quiet_one(cast: Cast) -> None:
+    labeler = cast.members["labeler"]
+    send_message(cast.campaign, actor=None, text="Read this.", to=labeler)
+    loud = make_campaign("loud")
+    Membership.objects.create(campaign=loud, user=labeler.user, role=Role.LABELER)
+    Message.objects.bulk_create(Message(campaign=loud, text=f"News {number}.") for number in range(2 * MESSAGES))
+    quiet, noisy = my_campaigns(labeler.user)
+    assert [message.text for message in quiet.unread] == ["Read this."]
+    assert [noisy.unread[0].text, len(noisy.unread)] == [f"News {2 * MESSAGES - 1}.", MESSAGES]
 
 
 def test_messages_reach_the_right_people_only(cast: Cast) -> None:
