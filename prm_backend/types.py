@@ -140,6 +140,31 @@ class Solution:
 
 
 @dataclass(frozen=True, slots=True)
+class StepNode:
+    """One step of a tree: `parent` is the index of the step that it follows, -1 for the problem."""
+
+    text: str
+    parent: int
+
+
+@dataclass(frozen=True, slots=True)
+class SolutionTree:
+    """Steps of one problem that share their beginnings: a solution with alternatives, or several solutions. A step comes
+    after the step that it follows."""
+
+    key: str
+    problem_key: str
+    problem: str
+    nodes: tuple[StepNode, ...]
+
+    @classmethod
+    def of(cls, solution: Solution) -> SolutionTree:
+        """A plain solution: each step follows the one before."""
+        nodes = tuple(StepNode(text, index - 1) for index, text in enumerate(solution.steps))
+        return cls(solution.key, solution.problem_key, solution.problem, nodes)
+
+
+@dataclass(frozen=True, slots=True)
 class LabeledSolution:
     """A solution with one label for each step (None = not judged) and the weight of this labeling (n labelings of one
     solution weigh 1/n each)."""
