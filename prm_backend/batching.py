@@ -32,9 +32,9 @@ class Encoded:
 class TokenBatch:
     """One forward pass over B sequences padded to T tokens, with S steps in all.
 
-    ids (B, T); positions (B, T): each token's distance from the start of its own solution; mask (B, T) of ones and zeros
-    where all sequences are chains, else (B, 1, T, T), True where a token may look; row, start, end, read (S,): the
-    sequence of each step, its tokens, and where it is judged, in the order of the sequences and their steps.
+    ids (B, T); positions (B, T): each token's distance from the start of its own solution; mask (B, T) of ones and
+    zeros where all sequences are chains, else (B, 1, T, T), True where a token may look; row, start, end, read (S,):
+    the sequence of each step, its tokens, and where it is judged, in the order of the sequences and their steps.
     """
 
     ids: torch.Tensor

@@ -14,7 +14,8 @@ from prm_backend.batching import TokenBatch
 
 @dataclass(frozen=True, slots=True)
 class StepProbabilities:
-    """p (S, 3): p(−), p(0), p(+) of S steps in fp32; spread (S,): standard deviation of p(−) over an ensemble's heads."""
+    """p (S, 3): p(−), p(0), p(+) of S steps in fp32; spread (S,): standard deviation of p(−) over the heads of an
+    ensemble."""
 
     p: torch.Tensor
     spread: torch.Tensor

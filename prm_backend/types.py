@@ -149,8 +149,8 @@ class StepNode:
 
 @dataclass(frozen=True, slots=True)
 class SolutionTree:
-    """Steps of one problem that share their beginnings: a solution with alternatives, or several solutions. A step comes
-    after the step that it follows."""
+    """Steps of one problem that share their beginnings: a solution with alternatives, or several solutions. A step
+    comes after the step that it follows."""
 
     key: str
     problem_key: str
