@@ -124,6 +124,17 @@ def test_what_is_optional_is_passed_by_enter(sit: Sit) -> None:
     assert not CritiqueRating.objects.exists()
 
 
+def test_what_was_passed_is_not_asked_again_when_a_labeling_is_corrected(sit: Sit) -> None:
+    ada = sit(**dict.fromkeys(ALL, "optional"))
+    ada.press("3", "1", "Enter", "Enter", "Enter", "Enter")
+    labeling = Labeling.objects.get()
+    ada.eventually(lambda: Labeling.objects.get().state == Labeling.State.SUBMITTED)
+    ada.visit(f"?assignment={labeling.assignment_id}").ready()
+    assert ada.page.locator(".panel.is-active").count() == 0
+    ada.press("ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp", "1")  # the first step now: other follow-ups
+    assert panel(ada).startswith("How far had")
+
+
 def test_a_panel_without_content_or_switched_off_does_not_come(sit: Sit) -> None:
     ada = sit(critiques="required", alternatives="required", progress="off")
     problem = ada.problem
@@ -236,6 +247,30 @@ def test_alternatives_of_a_model_come_while_the_labeler_goes_on(
     expect(page.locator(".panel .card")).to_have_count(2)
     ada.press("3", "2", "Enter")
     assert ratings_of(ada.submitted(problem)) == [1, -1, 1, 0]
+
+
+def test_what_is_being_written_goes_on_while_alternatives_come(
+    page: Page, transactional_db: None, live_server: Any, settings: Any, model_endpoint: ModelEndpoint
+) -> None:
+    model_endpoint.answers = ["That is $2$.", "That is two."]
+    settings.CANDIDATE_ENDPOINT_URL = model_endpoint.url
+    campaign = make_campaign(
+        audit_per_generation=0,
+        candidate_source="endpoint",
+        candidate_model="m",
+        **dict.fromkeys(("critiques", "alternatives"), "optional"),
+    )
+    member = make_member(campaign, "ada")
+    import_rows(campaign, [simple_row(text, STEPS, critiques=CRITIQUES) for text in problem_texts("train", 2)])
+    activate_campaign(campaign, actor=None)
+    ada = Labeler(page, member, live_server.url).open()
+    ada.press("3", "1", "1", "1", "4")
+    page.keyboard.type("One and")
+    ada.eventually(CandidateRequest.objects.exists)
+    tasks.fetch_candidates(CandidateRequest.objects.get(kind="steps").pk)
+    expect(page.locator(".panel .card")).to_have_count(4)
+    page.keyboard.type(" one.")
+    expect(page.get_by_label("Say it in your own words")).to_have_value("One and one.")
 
 
 # --- Targeted --------------------------------------------------------------------------------------------------------

@@ -27,9 +27,11 @@ export class Panels {
       this.#built = "";
       return;
     }
-    const built = JSON.stringify([session.step, found.map((panel) => [panel.name, panel.stops.map(({ id }) => id)])]);
-    if (built !== this.#built) this.#build(found, errorRow, session);
+    const built = JSON.stringify([session.step, found.map(({ name }) => name)]);
+    const stops = new Set(found.flatMap((panel) => panel.stops.map(({ id }) => id)));
+    if (built !== this.#built || [...this.#places.keys()].some((id) => !stops.has(id))) this.#build(found, errorRow);
     this.#built = built;
+    this.#fill(found, session);
     const at = session.stop?.id;
     for (const panel of found) {
       const section = this.#sections.get(panel.name);
@@ -40,7 +42,7 @@ export class Panels {
     }
   }
 
-  #build(found, errorRow, session) {
+  #build(found, errorRow) {
     this.#box?.remove();
     this.#box = clone("panels-template");
     this.#places.clear();
@@ -50,12 +52,20 @@ export class Panels {
       section.querySelector("h3").textContent = word(`ask-${panel.name}`);
       section.classList.toggle("is-required", panel.required);
       section.querySelector(".panel-how").textContent = word(panel.required ? "required" : "optional");
-      const body = section.querySelector(".panel-body");
-      for (const [place, stop] of panel.stops.entries()) body.append(this.#element(stop, place, session));
       this.#sections.set(panel.name, section);
       this.#box.firstElementChild.append(section);
     }
     errorRow.after(this.#box);
+  }
+
+  /** What comes late is put beside what is there: somebody may be writing in it. */
+  #fill(found, session) {
+    for (const panel of found) {
+      const body = this.#sections.get(panel.name).querySelector(".panel-body");
+      for (const [place, stop] of panel.stops.entries()) {
+        if (!this.#places.has(stop.id)) body.insertBefore(this.#element(stop, place, session), body.children[place] ?? null);
+      }
+    }
   }
 
   #element(stop, place, session) {

@@ -5,7 +5,10 @@
 
 import * as protocol from "./protocol.js";
 
+const FOLLOW_UPS = ["progress", "critiques", "alternatives"];
+
 export class Session {
+  #error = -1;
   cursor = "";
   passed = new Set(); // optional panels that were left behind
   earlier = false; // targeted: a step that is not asked for is being picked
@@ -16,8 +19,15 @@ export class Session {
   constructor(payload, pending = []) {
     this.item = payload;
     this.acts = [...payload.acts];
+    this.#error = this.#errorNow();
+    // What was optional and unanswered when it was submitted was left behind then.
+    if (payload.revision > 0 && this.#error >= 0) this.passed = new Set(FOLLOW_UPS);
     this.take(pending);
     this.rest();
+  }
+
+  #errorNow() {
+    return this.item.protocol.phase === 2 ? protocol.errorAt(this.item, this.state) : -1;
   }
 
   get state() {
@@ -74,7 +84,9 @@ export class Session {
     this.folded = folded;
     this.walked = undefined;
     this.asked = this.earlier = this.unsure = false;
-    if (this.item.protocol.phase === 2 && protocol.errorAt(this.item, this.state) < 0) this.passed.clear();
+    const error = this.#errorNow();
+    if (error !== this.#error) this.passed.clear(); // the follow-ups are about another step, or about none
+    this.#error = error;
   }
 
   /** The place that is to be answered next. */
