@@ -2,7 +2,8 @@
 
 Solutions of 200 steps, each with heavy mathematics, are labeled by real key presses in Chromium. An answer is the time
 from the key's event until its frame has been painted. Submit to next is counted in frames, from the key that submits
-until another problem stands on the page. The server is gunicorn on SQLite, on the same machine.
+until another problem stands on the page. Keys come about six times a second, which is faster than anybody reads. The
+server is gunicorn on SQLite, on the same machine.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
 STEPS = 200
+BETWEEN_KEYS_MS = 150
 HEAVY = (
     r"So $\sum_{k=1}^{%d}\frac{x^{k}}{k!}\,\binom{n}{k}=\int_0^{%d}\sqrt{\frac{t^2+1}{t^3-%d}}\,dt$ and "
     r"\[\begin{aligned}f(x)&=\begin{cases}x^2+%d & x<0\\\frac{1}{x+%d} & x\ge 0\end{cases}\\"
@@ -74,12 +76,12 @@ def label_one(page: Any, presses: int) -> dict[str, Any]:
     page.evaluate("() => { window.answers.length = 0; }")
     for _ in range(presses):
         page.keyboard.press("3")
-        page.wait_for_timeout(30)
+        page.wait_for_timeout(BETWEEN_KEYS_MS)
     rated = page.evaluate("() => window.answers.slice()")
     page.evaluate("() => { window.answers.length = 0; }")
     for key in ("1", "z", "1"):
         page.keyboard.press(key)
-        page.wait_for_timeout(100)
+        page.wait_for_timeout(BETWEEN_KEYS_MS)
     corrected = page.evaluate("() => window.answers.slice()")
     page.wait_for_timeout(1500)  # what a labeler needs at least to look at it: the next solution is fetched meanwhile
     page.evaluate(COUNT_FRAMES)

@@ -51,11 +51,12 @@ class TokenBatch:
         longest = max(map(len, batch))
         ids = torch.zeros(len(batch), longest, dtype=torch.long)
         mask = torch.zeros_like(ids)
-        positions = torch.zeros_like(ids)
+        positions = torch.arange(longest).repeat(len(batch), 1)
         for row, encoded in enumerate(batch):
             ids[row, : len(encoded)] = torch.tensor(encoded.ids)
             mask[row, : len(encoded)] = 1
-            positions[row, : len(encoded)] = positions_of(encoded)
+            if not encoded.is_chain:
+                positions[row, : len(encoded)] = positions_of(encoded)
         if not all(encoded.is_chain for encoded in batch):
             mask = torch.stack([visible(encoded, longest) for encoded in batch])[:, None]
         spans = [
@@ -80,14 +81,16 @@ def positions_of(encoded: Encoded) -> torch.Tensor:
 
 def visible(encoded: Encoded, size: int) -> torch.Tensor:
     """(size, size) of bool: each token sees the prompt, the steps on the way to its own, and its own up to itself."""
-    seen = torch.ones(size, size, dtype=torch.bool).tril()
-    for step, (start, end) in enumerate(zip(encoded.starts, encoded.ends, strict=True)):
-        way, parent = {step}, encoded.parents[step]
-        while parent >= 0:
-            way.add(parent)
-            parent = encoded.parents[parent]
-        for other in set(range(step)) - way:
-            seen[start:end, encoded.starts[other] : encoded.ends[other]] = False
+    steps = len(encoded.parents)
+    on_the_way = torch.zeros(steps + 1, steps + 1, dtype=torch.bool)  # the last row and column are the prompt's
+    on_the_way[-1] = on_the_way[:, -1] = True
+    owner = torch.full((size,), steps)
+    for step, (start, end, parent) in enumerate(zip(encoded.starts, encoded.ends, encoded.parents, strict=True)):
+        if parent >= 0:
+            on_the_way[step] = on_the_way[parent]
+        on_the_way[step, step] = True
+        owner[start:end] = step
+    seen = on_the_way[owner][:, owner].tril_()
     seen[:, len(encoded) :] = False
     seen[len(encoded) :, 0] = True  # a padding token that saw nothing would be NaN
     return seen

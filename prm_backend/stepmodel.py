@@ -27,17 +27,32 @@ Readout = Callable[[torch.Tensor], StepProbabilities]
 class StepModel(nn.Module):
     """`body` is a transformers base model without a language-modelling head. `head` maps the hidden states of S steps,
     (S, hidden), to raw outputs (S, …); it sees the step positions only, so a vocabulary or a label layer is never
-    computed for the other tokens. `readout` maps raw outputs to probabilities."""
+    computed for the other tokens. `readout` maps raw outputs to probabilities. `causal` says that no token of the body
+    sees a later one."""
 
     def __init__(self, body: nn.Module, head: nn.Module, readout: Readout) -> None:
         super().__init__()
         self.body, self.head, self.readout = body, head, readout
+        allowed = getattr(getattr(body, "config", None), "is_causal", True)
+        self.causal = bool(allowed) and any(getattr(module, "is_causal", False) for module in body.modules())
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.body.get_input_embeddings().embedding_dim)
 
     def hidden(self, batch: TokenBatch) -> torch.Tensor:
-        """(B, T, hidden)"""
-        output = self.body(
-            input_ids=batch.ids, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
-        )
+        """(B, T, hidden); what stands at padding means nothing."""
+        mask: torch.Tensor | None = batch.mask
+        positions: torch.Tensor | None = batch.positions
+        if batch.mask.ndim == 4:
+            # Additive, because not every attention implementation understands a mask of bool.
+            dtype = next(self.body.parameters()).dtype
+            mask = torch.zeros_like(batch.mask, dtype=dtype).masked_fill_(~batch.mask, torch.finfo(dtype).min)
+        elif self.causal:
+            # Padding comes last and is out of sight already, and attention that needs no mask computes half of the
+            # pairs. Positions that count from 0 are every model's own; given here, they make it search for packing.
+            mask = positions = None
+        output = self.body(input_ids=batch.ids, attention_mask=mask, position_ids=positions, use_cache=False)
         hidden: torch.Tensor = output.last_hidden_state
         return hidden
 

@@ -181,12 +181,14 @@ class LabeledSolution:
 @dataclass(frozen=True, slots=True)
 class StepScores:
     """Probabilities for each step of one solution: p(−), p(0), p(+), and the spread (standard deviation of p(−) over
-    the heads of the ensemble; 0 with one head)."""
+    the heads of the ensemble; 0 with one head). `windowed_from` marks a solution longer than its model reads: from this
+    step on, each was judged without some of the steps before it."""
 
     bad: tuple[float, ...]
     neutral: tuple[float, ...]
     good: tuple[float, ...]
     spread: tuple[float, ...]
+    windowed_from: int | None = None
 
     def __len__(self) -> int:
         return len(self.bad)
