@@ -126,12 +126,14 @@ def test_what_is_optional_is_passed_by_enter(sit: Sit) -> None:
 
 def test_what_was_passed_is_not_asked_again_when_a_labeling_is_corrected(sit: Sit) -> None:
     ada = sit(**dict.fromkeys(ALL, "optional"))
+    problem = ada.problem
     ada.press("3", "1", "Enter", "Enter", "Enter", "Enter")
-    labeling = Labeling.objects.get()
-    ada.eventually(lambda: Labeling.objects.get().state == Labeling.State.SUBMITTED)
+    labeling = ada.submitted(problem)
     ada.visit(f"?assignment={labeling.assignment_id}").ready()
     assert ada.page.locator(".panel.is-active").count() == 0
-    ada.press("ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp", "1")  # the first step now: other follow-ups
+    for _ in range(12):
+        ada.press("ArrowUp")
+    ada.press("1")  # the first step now: other follow-ups
     assert panel(ada).startswith("How far had")
 
 
@@ -249,7 +251,7 @@ def test_alternatives_of_a_model_come_while_the_labeler_goes_on(
     assert ratings_of(ada.submitted(problem)) == [1, -1, 1, 0]
 
 
-def test_what_is_being_written_goes_on_while_alternatives_come(
+def test_what_is_being_written_stays_when_alternatives_are_announced(
     page: Page, transactional_db: None, live_server: Any, settings: Any, model_endpoint: ModelEndpoint
 ) -> None:
     model_endpoint.answers = ["That is $2$.", "That is two."]
@@ -266,11 +268,14 @@ def test_what_is_being_written_goes_on_while_alternatives_come(
     ada = Labeler(page, member, live_server.url).open()
     ada.press("3", "1", "1", "1", "4")
     page.keyboard.type("One and")
-    ada.eventually(CandidateRequest.objects.exists)
-    tasks.fetch_candidates(CandidateRequest.objects.get(kind="steps").pk)
-    expect(page.locator(".panel .card")).to_have_count(4)
+    expect(page.locator(".panel")).to_have_count(2)  # the page knows now that alternatives are on their way
     page.keyboard.type(" one.")
     expect(page.get_by_label("Say it in your own words")).to_have_value("One and one.")
+    page.keyboard.press("Enter")
+    tasks.fetch_candidates(CandidateRequest.objects.get(kind="steps").pk)
+    expect(page.locator(".panel .card")).to_have_count(4)
+    ada.saved()
+    assert ada.said().own_critique == "One and one."
 
 
 # --- Targeted --------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import { make } from "../mathtext.js";
 export class Panels {
   #acts;
   #box = null;
-  #built = "";
+  #step = -1;
   #places = new Map(); // stop id -> element
   #sections = new Map(); // panel name -> section
   #own = null;
@@ -24,13 +24,12 @@ export class Panels {
     const found = panels(session);
     if (!errorRow || !found.length) {
       this.#box?.remove();
-      this.#built = "";
+      this.#box = null;
       return;
     }
-    const built = JSON.stringify([session.step, found.map(({ name }) => name)]);
     const stops = new Set(found.flatMap((panel) => panel.stops.map(({ id }) => id)));
-    if (built !== this.#built || [...this.#places.keys()].some((id) => !stops.has(id))) this.#build(found, errorRow);
-    this.#built = built;
+    const isAnother = this.#step !== session.step || [...this.#places.keys()].some((id) => !stops.has(id));
+    if (isAnother || !this.#box) this.#start(errorRow, session.step);
     this.#fill(found, session);
     const at = session.stop?.id;
     for (const panel of found) {
@@ -42,30 +41,41 @@ export class Panels {
     }
   }
 
-  #build(found, errorRow) {
+  #start(errorRow, step) {
     this.#box?.remove();
     this.#box = clone("panels-template");
+    this.#step = step;
     this.#places.clear();
     this.#sections.clear();
-    for (const panel of found) {
-      const section = clone("panel-template");
-      section.querySelector("h3").textContent = word(`ask-${panel.name}`);
-      section.classList.toggle("is-required", panel.required);
-      section.querySelector(".panel-how").textContent = word(panel.required ? "required" : "optional");
-      this.#sections.set(panel.name, section);
-      this.#box.firstElementChild.append(section);
-    }
     errorRow.after(this.#box);
   }
 
   /** What comes late is put beside what is there: somebody may be writing in it. */
   #fill(found, session) {
-    for (const panel of found) {
+    const sections = this.#box.firstElementChild;
+    for (const [name, section] of this.#sections) {
+      if (found.some((panel) => panel.name === name)) continue;
+      section.remove();
+      this.#sections.delete(name);
+    }
+    for (const [order, panel] of found.entries()) {
+      if (!this.#sections.has(panel.name)) {
+        sections.insertBefore(this.#section(panel), sections.children[order] ?? null);
+      }
       const body = this.#sections.get(panel.name).querySelector(".panel-body");
       for (const [place, stop] of panel.stops.entries()) {
         if (!this.#places.has(stop.id)) body.insertBefore(this.#element(stop, place, session), body.children[place] ?? null);
       }
     }
+  }
+
+  #section(panel) {
+    const section = clone("panel-template");
+    section.querySelector("h3").textContent = word(`ask-${panel.name}`);
+    section.classList.toggle("is-required", panel.required);
+    section.querySelector(".panel-how").textContent = word(panel.required ? "required" : "optional");
+    this.#sections.set(panel.name, section);
+    return section;
   }
 
   #element(stop, place, session) {
