@@ -339,7 +339,7 @@ def test_few_problems_with_many_solutions_give_a_wider_interval_than_many_proble
         for number, item in enumerate(items)
     ]
     # one score for a whole problem: its solutions stand and fall together
-    shift = {f"p{number}": random.Random(number).gauss(0, 0.4) for number in range(6)}
+    shift = {f"p{number}": random.Random(number).uniform(-0.4, 0.4) for number in range(6)}
     new = {
         item.solution.key: scores(
             *(0.5 + 0.1 * (label is B) + shift[item.solution.problem_key] for label in item.labels)

@@ -1,0 +1,335 @@
+"""Everything that is measured of PRMs on one set of data, each figure with its interval, the baselines beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+
+import numpy as np
+
+from prm_backend.errors import NotEnoughData
+from prm_backend.evaluation.agreement import agreement_statistics
+from prm_backend.evaluation.baseline_scores import majority_scores, position_scores, random_scores
+from prm_backend.evaluation.best_of_n import BestOfN, Candidate, best_of_n
+from prm_backend.evaluation.bootstrap import SAMPLES, Estimate, Statistic, estimates
+from prm_backend.evaluation.calibration import (
+    EQUAL_WIDTH,
+    ReliabilityBin,
+    calibration_statistics,
+    recalibrated,
+    reliability,
+)
+from prm_backend.evaluation.leakage import SIMILARITY, Leakage, without_leaks
+from prm_backend.evaluation.prmbench import VALIDITY_THRESHOLD, PrmScore, prm_score, prm_score_statistic
+from prm_backend.evaluation.processbench import (
+    Threshold,
+    ThresholdSource,
+    average_f1_statistic,
+    best_threshold,
+    cross_fitted_threshold,
+    first_error_statistics,
+    threshold_curve,
+)
+from prm_backend.evaluation.ranking import Ranking
+from prm_backend.evaluation.steps import Scored, is_judged, judged_steps, problem_numbers
+from prm_backend.types import LabeledSolution, StepLabel, StepScores
+
+Scores = Mapping[str, StepScores]  # by solution key
+Points = tuple[tuple[float, float], ...]
+
+CURVE_POINTS = 200
+GSM8K_SUBSET = "gsm8k"
+EVERYTHING = "all"  # the one subset where none are named
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationData:
+    """What PRMs are measured on. Solution keys are distinct over all parts.
+
+    `subset_of` gives test solutions, by key, the subset that they are reported under. `train` fits the baselines, and
+    its problems, with `pretraining_problems`, must not be measured. `injected` are solutions whose every step is
+    labeled (PRMBench), with their error class by key in `class_of`; `candidates` are for best-of-N.
+    """
+
+    test: Sequence[LabeledSolution]
+    train: Sequence[LabeledSolution] = ()
+    validation: Sequence[LabeledSolution] = ()
+    pretraining_problems: Sequence[str] = ()
+    subset_of: Mapping[str, str] = field(default_factory=dict)
+    injected: Sequence[LabeledSolution] = ()
+    class_of: Mapping[str, str] = field(default_factory=dict)
+    candidates: Sequence[Candidate] = ()
+
+    def training_problems(self) -> list[str]:
+        return [*(item.solution.problem for item in self.train), *self.pretraining_problems]
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdFigures:
+    """What depends on a threshold. `threshold` is the median where each problem has its own; `average` is the mean of
+    F1 over the subsets that have solutions with an error and without."""
+
+    source: ThresholdSource
+    threshold: float
+    average: Estimate
+    subsets: dict[str, Estimate]
+    figures: dict[str, Estimate]
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Points in [0, 1]²: (false-positive rate, recall), (recall, precision), (threshold, F1)."""
+
+    roc: Points
+    precision_recall: Points
+    threshold_f1: Points
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One PRM or baseline. `figures` need no threshold; `recalibrated` are those of calibration after cross-fitted
+    vector scaling, empty where it could not be fitted."""
+
+    name: str
+    is_baseline: bool
+    figures: dict[str, Estimate]
+    recalibrated: dict[str, Estimate]
+    subsets: dict[str, dict[str, Estimate]]
+    thresholds: tuple[ThresholdFigures, ...]
+    reliability: tuple[ReliabilityBin, ...]
+    reliability_recalibrated: tuple[ReliabilityBin, ...]
+    curves: Curves | None
+    prmbench: PrmScore | None
+    prmbench_score: Estimate | None
+    best_of_n: BestOfN | None
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """PRMs first, then baselines. `leakage` is by part: test, injected, candidates."""
+
+    systems: tuple[System, ...]
+    leakage: dict[str, Leakage]
+    solutions: int
+    problems: int
+    judged_steps: int
+    bad_steps: int
+    subsets: dict[str, int]
+    samples: int
+    seed: int
+
+
+def measure(
+    data: EvaluationData,
+    systems: Mapping[str, Scores],
+    *,
+    baselines: Mapping[str, Scores] | None = None,
+    thresholds: Sequence[ThresholdSource] = (ThresholdSource.FIXED,),
+    redundancy_threshold: float | None = None,
+    similarity: float = SIMILARITY,
+    samples: int = SAMPLES,
+    seed: int = 0,
+) -> Results:
+    """Measure PRMs, given by name with their scores by solution key, and the baselines in the same way. `baselines` may
+    add more of these (surprisal alone, say).
+
+    Problems shared with training, exact or reworded, are left out first. Raises `NotEnoughData` where nothing judged
+    remains or a threshold's source cannot give one, `PrmError` naming a solution with a score that is no probability,
+    `ValueError` naming a solution without scores.
+    """
+    data, leakage = _unleaked(data, similarity)
+    if not data.test:
+        raise NotEnoughData("no judged solution of a problem that training does not share")
+    weak = {**(baselines or {}), **simple_baselines(data, seed=seed)}
+    twice = sorted(systems.keys() & weak.keys())
+    if twice:
+        raise ValueError(f"{twice[0]!r} names both a PRM and a baseline")
+    one = _Measurement(data, thresholds, redundancy_threshold, samples, seed)
+    found = [one.system(name, scores, False) for name, scores in systems.items()]
+    found += [one.system(name, scores, True) for name, scores in weak.items()]
+    labels = [label for item in data.test for label in item.labels if label is not None]
+    return Results(
+        systems=tuple(found),
+        leakage=leakage,
+        solutions=len({item.solution.key for item in data.test}),
+        problems=len({item.solution.problem_key for item in data.test}),
+        judged_steps=len(labels),
+        bad_steps=sum(label is StepLabel.BAD for label in labels),
+        subsets={name: len(part) for name, part in _by_subset(data.test, data.subset_of).items()},
+        samples=samples,
+        seed=seed,
+    )
+
+
+def simple_baselines(data: EvaluationData, *, seed: int = 0) -> dict[str, Scores]:
+    """Scores of the majority, of position and length alone, and of chance for every solution of the data. They are
+    fitted on `train`, which is itself scored out of fold; without `train`, the test set takes its place. Raises
+    `NotEnoughData` where there is one class only to fit on."""
+    known = list(data.train or data.test)
+    others = [item for part in (data.test, data.validation, data.injected) for item in part]
+    others += [LabeledSolution(c.solution, (None,) * len(c.solution.steps)) for c in data.candidates]
+    everything = [*known, *others]
+    return {
+        "majority": majority_scores(known, everything),
+        "position and length": {**position_scores(known, others), **position_scores(known)},
+        "random": random_scores(everything, seed=seed),
+    }
+
+
+def _unleaked(data: EvaluationData, similarity: float) -> tuple[EvaluationData, dict[str, Leakage]]:
+    training = data.training_problems()
+    test, in_test = without_leaks([item for item in data.test if is_judged(item)], training, similarity=similarity)
+    injected, in_injected = without_leaks(data.injected, training, similarity=similarity)
+    candidates, in_candidates = without_leaks(data.candidates, training, similarity=similarity)
+    leakage = {"test": in_test}
+    leakage |= {"injected": in_injected} if data.injected else {}
+    leakage |= {"candidates": in_candidates} if data.candidates else {}
+    return replace(data, test=test, injected=injected, candidates=candidates), leakage
+
+
+def _by_subset(test: Sequence[LabeledSolution], subset_of: Mapping[str, str]) -> dict[str, list[LabeledSolution]]:
+    parts: dict[str, list[LabeledSolution]] = {}
+    for item in test:
+        parts.setdefault(subset_of.get(item.solution.key, EVERYTHING), []).append(item)
+    return dict(sorted(parts.items()))
+
+
+def with_scores(items: Sequence[LabeledSolution], scores: Scores) -> list[Scored]:
+    """Raises `ValueError` naming a solution without scores."""
+    missing = next((item.solution.key for item in items if item.solution.key not in scores), None)
+    if missing is not None:
+        raise ValueError(f"{missing}: no scores")
+    return [(item, scores[item.solution.key]) for item in items]
+
+
+@dataclass(frozen=True, slots=True)
+class _Measurement:
+    """One way of measuring, the same for every PRM and baseline."""
+
+    data: EvaluationData
+    sources: Sequence[ThresholdSource]
+    redundancy_threshold: float | None
+    samples: int
+    seed: int
+
+    def system(self, name: str, scores: Scores, is_baseline: bool) -> System:
+        scored = with_scores(self.data.test, scores)
+        numbers = problem_numbers(scored)
+        subsets = {
+            name: with_scores(part, scores) for name, part in _by_subset(self.data.test, self.data.subset_of).items()
+        }
+        steps = judged_steps(scored, numbers)
+        figures = Ranking(steps.p_bad, steps.is_bad).statistics(steps) | calibration_statistics(steps, len(numbers))
+        after = _recalibrated(scored)
+        after_steps = judged_steps(after, numbers)
+        score, score_estimate = self._prmbench(scores)
+        return System(
+            name=name,
+            is_baseline=is_baseline,
+            figures=self._estimates(figures, len(numbers), len(steps.p_bad)),
+            recalibrated=self._estimates(
+                calibration_statistics(after_steps, len(numbers)) if after else {}, len(numbers), len(steps.p_bad)
+            ),
+            subsets={name: self._of_subset(part, numbers) for name, part in subsets.items()},
+            thresholds=tuple(self._at(source, scored, subsets, scores, numbers) for source in self.sources),
+            reliability=reliability(steps.p_bad, steps.is_bad, steps.weight, bins=EQUAL_WIDTH),
+            reliability_recalibrated=reliability(
+                after_steps.p_bad, after_steps.is_bad, after_steps.weight, bins=EQUAL_WIDTH
+            ),
+            curves=_curves(scored),
+            prmbench=score,
+            prmbench_score=score_estimate,
+            best_of_n=best_of_n(self.data.candidates, scores, samples=self.samples, seed=self.seed)
+            if self.data.candidates
+            else None,
+        )
+
+    def _estimates(self, statistics: Mapping[str, Statistic], problems: int, rows: int) -> dict[str, Estimate]:
+        return estimates(statistics, problems, rows=rows, samples=self.samples, seed=self.seed)
+
+    def _of_subset(self, scored: Sequence[Scored], numbers: Mapping[str, int]) -> dict[str, Estimate]:
+        steps = judged_steps(scored, numbers)
+        return self._estimates(Ranking(steps.p_bad, steps.is_bad).statistics(steps), len(numbers), len(steps.p_bad))
+
+    def _at(
+        self,
+        source: ThresholdSource,
+        scored: Sequence[Scored],
+        subsets: Mapping[str, Sequence[Scored]],
+        scores: Scores,
+        numbers: Mapping[str, int],
+    ) -> ThresholdFigures:
+        value = self._threshold(source, scored, subsets, scores).value
+        statistics = first_error_statistics(scored, value, numbers) | agreement_statistics(scored, value, numbers)
+        by_subset = {name: first_error_statistics(part, value, numbers)["f1"] for name, part in subsets.items()}
+        average = {"average": average_f1_statistic(subsets, value, numbers)}
+        rows = len(scored)
+        return ThresholdFigures(
+            source=source,
+            threshold=float(np.median(list(value.values()))) if isinstance(value, Mapping) else value,
+            average=self._estimates(average, len(numbers), rows)["average"],
+            subsets=self._estimates(by_subset, len(numbers), rows),
+            figures=self._estimates(statistics, len(numbers), rows),
+        )
+
+    def _threshold(
+        self,
+        source: ThresholdSource,
+        scored: Sequence[Scored],
+        subsets: Mapping[str, Sequence[Scored]],
+        scores: Scores,
+    ) -> Threshold:
+        choose: dict[ThresholdSource, Callable[[], float | dict[str, float]]] = {
+            ThresholdSource.FIXED: lambda: 0.5,
+            ThresholdSource.GSM8K: lambda: best_threshold(subsets.get(GSM8K_SUBSET, ())),
+            ThresholdSource.VALIDATION: lambda: best_threshold(with_scores(self.data.validation, scores)),
+            ThresholdSource.TRAINING: lambda: best_threshold(with_scores(self.data.train, scores)),
+            ThresholdSource.CROSS_FITTED: lambda: cross_fitted_threshold(scored),
+        }
+        try:
+            return Threshold(choose[source](), source)
+        except NotEnoughData as error:
+            raise NotEnoughData(f"threshold from {source}: {error}") from error
+
+    def _prmbench(self, scores: Scores) -> tuple[PrmScore, Estimate] | tuple[None, None]:
+        if not self.data.injected:
+            return None, None
+        scored = with_scores(self.data.injected, scores)
+        numbers = problem_numbers(scored)
+        score = prm_score(scored, class_of=self.data.class_of, redundancy_threshold=self.redundancy_threshold)
+        statistic = prm_score_statistic(
+            scored,
+            numbers,
+            class_of=self.data.class_of,
+            threshold=VALIDITY_THRESHOLD,
+            redundancy_threshold=self.redundancy_threshold,
+        )
+        return score, self._estimates({"score": statistic}, len(numbers), len(scored))["score"]
+
+
+def _recalibrated(scored: Sequence[Scored]) -> list[Scored]:
+    """Empty where there are too few labels to fit on."""
+    try:
+        return recalibrated(scored)
+    except NotEnoughData:
+        return []
+
+
+def _curves(scored: Sequence[Scored]) -> Curves | None:
+    """None where one class of steps is missing."""
+    steps = judged_steps(scored)
+    if steps.is_bad.all() or not steps.is_bad.any():
+        return None
+    roc, precision_recall = Ranking(steps.p_bad, steps.is_bad).curves(steps.weight)
+    try:
+        threshold_f1 = np.stack(threshold_curve(scored), axis=1)
+    except NotEnoughData:
+        threshold_f1 = np.zeros((0, 2))
+    return Curves(_thinned(roc), _thinned(precision_recall), _thinned(threshold_f1))
+
+
+def _thinned(points: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> Points:
+    """At most `CURVE_POINTS` of the points, the first and the last among them."""
+    chosen = np.unique(np.linspace(0, len(points) - 1, min(len(points), CURVE_POINTS)).round().astype(int))
+    return tuple((float(x), float(y)) for x, y in chain(points[chosen]))
