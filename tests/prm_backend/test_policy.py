@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prm_backend.policy import STRATEGIES, Policy, PolicyError, parse_policy
+from prm_backend.policy import CONVINCING, EVERY_STRATEGY, STRATEGIES, Policy, PolicyError, parse_policy
 
 GOOD: dict[str, Any] = {
     "random_share": 0.3,
@@ -55,6 +55,23 @@ def test_a_policy_that_cannot_be_followed_is_refused_with_its_key(value: object,
     with pytest.raises(PolicyError) as caught:
         parse_policy(value)
     assert str(caught.value).startswith(message)
+
+
+def test_what_needs_arrays_of_its_own_is_known_to_those_who_have_them_only() -> None:
+    value = {"random_share": 0.2, "strategies": {"diversity": 0.5, "margin": 0.5}, "diverse_among": 4}
+    policy = parse_policy(value, known=EVERY_STRATEGY)
+    assert policy == Policy(0.2, {"diversity": 0.5, "margin": 0.5}, 1, 4)
+    assert parse_policy(policy.as_dict(), known=EVERY_STRATEGY) == policy
+    with pytest.raises(PolicyError, match="diverse_among: not a key"):
+        parse_policy(value)
+    with pytest.raises(PolicyError, match=r"strategies\.diversity: unknown strategy"):
+        parse_policy({"random_share": 0.2, "strategies": {"diversity": 1}})
+    with pytest.raises(PolicyError, match="diverse_among: must be a whole number"):
+        parse_policy(value | {"diverse_among": 0}, known=EVERY_STRATEGY)
+
+
+def test_the_papers_mixture_is_a_policy() -> None:
+    assert parse_policy({"random_share": 0, "strategies": CONVINCING}, known=EVERY_STRATEGY).strategies == CONVINCING
 
 
 values = st.sampled_from([0, 1, 0.3, 0.7, -1, 2, True, None, "1", math.nan])
