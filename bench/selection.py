@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from prm_backend.policy import CONVINCING, EVERY_STRATEGY, Policy
 from prm_backend.selection import Candidates, select
