@@ -1,8 +1,15 @@
 """A checkpoint is a folder that is written once, whole or not at all, and checked against its hashes when loaded.
 
 metadata.json       what it is, where it came from, the hash of every other file
-heads.safetensors   the step heads
 backbone/           a transformers model with its tokenizer, as `save_pretrained` writes it
+
+Beside it, heads on the frozen features of the backbone (kinds "pretrained" and "heads"):
+heads.safetensors   the step heads
+
+or a whole model (kind "full", read and written by `prm_backend.own`):
+head.safetensors    the ensemble head, and the pooling before it
+lora/               an adapter as peft writes it, where the backbone was tuned by one
+README.md           a model card; a person may add to it, so it has no hash
 """
 
 from __future__ import annotations
@@ -12,17 +19,20 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
+from prm_backend.card import Metric, model_card
 from prm_backend.encoding import Adapter
 from prm_backend.errors import CheckpointError
 from prm_backend.model import Backbone, StepHeads
 
-FORMAT_VERSION = 1
+FORMAT_VERSION, FULL_FORMAT_VERSION = 1, 2
 METADATA, HEADS, BACKBONE = "metadata.json", "heads.safetensors", "backbone"
+HEAD, LORA, CARD = "head.safetensors", "lora", "README.md"
+Tuning = Literal["full", "lora", "frozen"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,32 @@ class CheckpointMetadata:
 
 
 @dataclass(frozen=True)
+class FullMetadata:
+    """Of a checkpoint of kind "full". `layout` and `head` are the records of `own.Layout` and `heads.HeadSpec`;
+    `tuning` says what of the backbone was trained; `base_model` names the model that it started from. A metric is a
+    number, or one with an interval: value, lower, upper."""
+
+    layout: dict[str, Any]
+    head: dict[str, Any]
+    tuning: Tuning
+    base_model: str
+    data_hash: str
+    data_version: str
+    code_version: str
+    parent: str | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    kind: str = "full"
+    format_version: int = FULL_FORMAT_VERSION
+
+    @property
+    def digest(self) -> str:
+        """Names the checkpoint by its content."""
+        return content_hash(self.files)
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     path: Path
     metadata: CheckpointMetadata
@@ -67,6 +103,9 @@ class Checkpoint:
         if read != backbone.width:
             raise CheckpointError(f"{self.path}: its heads read {read} features, its backbone gives {backbone.width}")
         return backbone
+
+
+M = TypeVar("M", CheckpointMetadata, FullMetadata)
 
 
 def content_hash(content: object) -> str:
@@ -95,14 +134,11 @@ def write_checkpoint(
     metrics: Mapping[str, float] | None = None,
 ) -> CheckpointMetadata:
     """Write a checkpoint folder atomically. Raises `CheckpointError` when `out` exists: checkpoints never change."""
-    if out.exists():
-        raise CheckpointError(f"{out}: already exists; a checkpoint is never changed after it is written")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+
+    def fill(draft: Path) -> CheckpointMetadata:
         shutil.copytree(backbone, draft / BACKBONE, copy_function=link_or_copy)
         heads.save(draft / HEADS)
-        metadata = CheckpointMetadata(
+        return CheckpointMetadata(
             kind=kind,
             adapter=adapter,
             data_hash=data_hash,
@@ -112,6 +148,44 @@ def write_checkpoint(
             metrics=dict(metrics or {}),
             files=file_hashes(draft),
         )
+
+    return write_folder(out, fill)
+
+
+def write_full_checkpoint(
+    out: Path,
+    fill: Callable[[Path], None],
+    *,
+    recipe: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    **described: Any,
+) -> FullMetadata:
+    """Write what `fill` puts into a folder as a checkpoint of kind "full", atomically, with its model card. `described`
+    are the other fields of `FullMetadata`. Raises `CheckpointError` when `out` exists."""
+
+    def describe(draft: Path) -> FullMetadata:
+        fill(draft)
+        metadata = FullMetadata(
+            **described,
+            code_version=code_version(),
+            recipe=dict(recipe or {}),
+            metrics=dict(metrics or {}),
+            files=file_hashes(draft),
+        )
+        (draft / CARD).write_text(model_card(asdict(metadata)))
+        return metadata
+
+    return write_folder(out, describe)
+
+
+def write_folder(out: Path, fill: Callable[[Path], M]) -> M:
+    """`fill` writes the files and returns what is known of them. The folder appears whole, or not at all."""
+    if out.exists():
+        raise CheckpointError(f"{out}: already exists; a checkpoint is never changed after it is written")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        metadata = fill(draft)
         (draft / METADATA).write_text(json.dumps(asdict(metadata), indent=2) + "\n")
         draft.chmod(0o755)
         os.replace(draft, out)
@@ -124,36 +198,71 @@ def write_checkpoint(
 def load_checkpoint(path: Path) -> Checkpoint:
     """Raises `CheckpointError` when the folder is missing, incomplete, damaged or of another format."""
     metadata = load_metadata(path)
+    verify_files(path, metadata.files)
+    return Checkpoint(path, metadata, StepHeads.load(path / HEADS))
+
+
+def verify_files(path: Path, files: Mapping[str, str]) -> None:
+    """Raises `CheckpointError` naming a file that is missing or not what was written."""
     found = file_hashes(path)
-    for name, digest in metadata.files.items():
+    for name, digest in files.items():
         if name not in found:
             raise CheckpointError(f"{path}: {name} is missing")
         if found[name] != digest:
             raise CheckpointError(f"{path}: {name} is damaged (its hash is not the recorded one)")
-    return Checkpoint(path, metadata, StepHeads.load(path / HEADS))
 
 
 def load_metadata(path: Path) -> CheckpointMetadata:
-    """Metadata alone, without checking the weights."""
+    """Metadata alone of heads on frozen features, without checking the weights."""
+    raw = read_metadata(path)
+    if raw["format_version"] == FULL_FORMAT_VERSION:
+        raise CheckpointError(f"{path}: a whole model, not heads on frozen features; `own.OwnPrm.load` reads it")
     try:
-        raw = json.loads((path / METADATA).read_text())
-        if raw["format_version"] != FORMAT_VERSION:
-            raise CheckpointError(
-                f"{path}: checkpoint format {raw['format_version']}, this code reads {FORMAT_VERSION}"
-            )
         adapter = raw["adapter"]
         read = {name: tuple(adapter[name]) for name in ("prefix_ids", "separator_ids", "layers")}
         return CheckpointMetadata(**{**raw, "adapter": Adapter(**read, max_tokens=adapter["max_tokens"])})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: {METADATA} is damaged ({error})") from error
+
+
+def load_full_metadata(path: Path) -> FullMetadata:
+    """Metadata alone of a whole model, without checking the weights."""
+    raw = read_metadata(path)
+    if raw["format_version"] != FULL_FORMAT_VERSION:
+        raise CheckpointError(f"{path}: heads on frozen features, not a whole model; `scoring.Scorer.load` reads it")
+    try:
+        return FullMetadata(**raw)
+    except TypeError as error:
+        raise CheckpointError(f"{path}: {METADATA} is damaged ({error})") from error
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What metadata.json holds, of whatever kind ("kind" and "format_version" are always there)."""
+    try:
+        return parse_metadata((path / METADATA).read_bytes(), str(path))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no checkpoint here ({METADATA} is missing)") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
         raise CheckpointError(f"{path}: {METADATA} is damaged ({error})") from error
+
+
+def parse_metadata(content: bytes, place: str) -> dict[str, Any]:
+    try:
+        raw: dict[str, Any] = json.loads(content)
+        version, _ = raw["format_version"], raw["kind"]
+        if not all(isinstance(entry, str) for item in raw["files"].items() for entry in item):
+            raise ValueError("files must map names to hashes")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{place}: {METADATA} is damaged ({error})") from error
+    if version not in (FORMAT_VERSION, FULL_FORMAT_VERSION):
+        raise CheckpointError(f"{place}: checkpoint format {version}, this code reads {FULL_FORMAT_VERSION} at most")
+    return raw
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
     hashes = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path != folder / METADATA:
+        if path.is_file() and path not in (folder / METADATA, folder / CARD):
             with path.open("rb") as file:
                 hashes[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
     return hashes
