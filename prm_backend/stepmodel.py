@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,7 +29,8 @@ class StepModel(nn.Module):
     """`body` is a transformers base model without a language-modelling head. `head` maps the hidden states of S steps,
     (S, hidden), to raw outputs (S, …); it sees the step positions only, so a vocabulary or a label layer is never
     computed for the other tokens. `readout` maps raw outputs to probabilities. `causal` says that no token of the body
-    sees a later one."""
+    sees a later one; `reads_trees`, that a step is judged without what stands behind it, so that a step which several
+    solutions share has one score."""
 
     def __init__(self, body: nn.Module, head: nn.Module, readout: Readout) -> None:
         super().__init__()
@@ -37,8 +39,13 @@ class StepModel(nn.Module):
         self.causal = bool(allowed) and any(getattr(module, "is_causal", False) for module in body.modules())
 
     @property
+    def reads_trees(self) -> bool:
+        return self.causal
+
+    @property
     def hidden_size(self) -> int:
-        return int(self.body.get_input_embeddings().embedding_dim)
+        config: Any = self.body.config
+        return int(config.hidden_size)
 
     def hidden(self, batch: TokenBatch) -> torch.Tensor:
         """(B, T, hidden); what stands at padding means nothing."""
