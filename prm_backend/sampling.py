@@ -11,7 +11,7 @@ import asyncio
 import email.utils
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -89,10 +89,13 @@ class EndpointSource:
         choices = self._sample(CRITIQUE_INSTRUCTION, task, count=count, seed=seed)
         return distinct((one_critique(choice.text) for choice in choices if not choice.cut), count)
 
-    def _sample(self, instruction: str, task: str, *, count: int, seed: int, stop: Sequence[str] = ()) -> list[Choice]:
+    def complete(
+        self, messages: Sequence[Mapping[str, str]], *, count: int, seed: int, stop: Sequence[str] = ()
+    ) -> list[Choice]:
+        """Up to `count` answers to a chat, as the model gave them; equal ones stay. Raises `EndpointError`."""
         payload = {
             "model": self.model,
-            "messages": [{"role": "system", "content": instruction}, {"role": "user", "content": task}],
+            "messages": [dict(message) for message in messages],
             "max_tokens": self.max_tokens,
             "n": count,
             "seed": seed,
@@ -102,7 +105,12 @@ class EndpointSource:
             payload["stop"] = list(stop)
         # A thread of its own, because the caller's may run an event loop already (a notebook, a browser test).
         with ThreadPoolExecutor(max_workers=1) as pool:
-            return pool.submit(asyncio.run, self._gather(payload)).result()
+            choices = pool.submit(asyncio.run, self._gather(payload)).result()
+        return choices[-count:]  # where equal ones were asked for again, the new ones count
+
+    def _sample(self, instruction: str, task: str, *, count: int, seed: int, stop: Sequence[str] = ()) -> list[Choice]:
+        messages = [{"role": "system", "content": instruction}, {"role": "user", "content": task}]
+        return self.complete(messages, count=count, seed=seed, stop=stop)
 
     async def _gather(self, payload: dict[str, Any]) -> list[Choice]:
         """Ask for all at once; ask again, side by side, for those that did not come. Some servers ignore `n`, and old

@@ -17,11 +17,11 @@ EURUS_PRM_STAGE1 = Adapter(
     readout="log_ratio",
     template="chat",
     tokenization="joint",
-    position="separator",
+    position="last_step_token",
     max_tokens=4096,
     base=QWEN_MATH,
     step_prefix="Step {i}: ",
-    separator="\n\n",
+    joiner="\n\n",
     beta=0.001,
     notes="The card asks for steps that begin with 'Step K'. Rewards have no bounds and are small: find a threshold.",
 )
@@ -47,12 +47,12 @@ THINK_PRM = Adapter(
     readout="generative",
     template="chat",
     tokenization="joint",
-    position="separator",
+    position="last_step_token",
     max_tokens=16384,
     prompt_prefix="You are given a math problem and a proposed step-by-step solution:\n\n[Math Problem]\n\n",
     prompt_suffix="\n\n[Solution]\n\n",
     step_prefix="Step {i}: ",
-    separator="\n",
+    joiner="\n",
     question=(
         "\n\nReview and critique each step in the proposed solution to determine whether each step is correct. If the "
         "solution is incomplete, only verify the provided steps."

@@ -5,9 +5,9 @@ assistant's turn of a chat. The cumulative reward at the end of step i is
 
     beta · Σ (log p_policy − log p_reference)   over all tokens from the beginning of the solution to the end of step i
 
-and the reward of a step is what it adds. The separator behind a step belongs to the step, and the token that closes the
-turn to the last one. (The sample code on the public cards measures prefixes that end in a closing token of their own,
-so its sums run one or two tokens into the next step; tokens here belong to the step in which they begin.)
+and the reward of a step is what it adds. What joins a step to the next belongs to the step, and the token that closes
+the turn to the last one. (The sample code on the public cards measures prefixes that end in a closing token of their
+own, so its sums run one or two tokens into the next step; tokens here belong to the step in which they begin.)
 
 Rewards have no bounds. `score` maps them by p(+) = sigmoid((reward − threshold) / scale), p(0) = 0, p(−) = 1 − p(+);
 `rewards` keeps them as they are. The default is the link that the models were trained with: threshold 0, scale 1.
@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -163,11 +164,12 @@ class ImplicitPrm:
                 f"adapter {adapter.name} names no reference model: say which one the policy was trained from"
             )
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        models, tokenizers = [], []
+        models: list[Any] = []
+        tokenizers = []
         for path, revision in ((policy, adapter.revision or None), (reference, None)):
             try:
                 tokenizers.append(tokenizer_as_saved(path, revision))
-                model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype or "auto")
+                model: Any = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype or "auto")
             except (OSError, ValueError, KeyError) as error:
                 raise PrmError(f"{path}: does not load as a causal language model ({error})") from error
             models.append(model.to(device=device))
@@ -179,9 +181,9 @@ class ImplicitPrm:
     def encode(self, solution: Solution) -> Encoded:
         """Token ids with the tokens of each step; raises `SolutionTooLong`, and `PrmError` where the chat template does
         not repeat what the assistant says word for word."""
-        separator = self.adapter.separator
+        joiner = self.adapter.joiner
         texts = [self._labeled(step, number) for number, step in enumerate(solution.steps, start=1)]
-        said = separator.join(texts)
+        said = joiner.join(texts)
         messages = [
             {"role": "user", "content": self._neutral(solution.problem)},
             {"role": "assistant", "content": said},
@@ -198,7 +200,7 @@ class ImplicitPrm:
             raise SolutionTooLong(
                 f"solution {solution.key}: {len(ids)} tokens, but this model reads {self.adapter.max_tokens} at most"
             )
-        ends = [begin + end for end in accumulate(len(text) + len(separator) for text in texts)]
+        ends = [begin + end for end in accumulate(len(text) + len(joiner) for text in texts)]
         bounds = step_bounds(cut["offset_mapping"], begin, [*ends[:-1], begin + len(said)]) if texts else [len(ids)]
         bounds[-1] = min(bounds[-1] + 1, len(ids))  # the token that closes the turn
         starts, stops = tuple(bounds[:-1]), tuple(bounds[1:])

@@ -131,7 +131,7 @@ def test_probabilities_follow_the_stated_rule(tokenizer: PreTrainedTokenizerFast
     assert [bad + good for bad, good in zip(scores.bad, scores.good, strict=True)] == pytest.approx([1.0] * 4)
 
 
-def test_the_end_of_the_turn_counts_with_the_last_step_and_a_separator_with_the_step_before_it(
+def test_the_end_of_the_turn_counts_with_the_last_step_and_a_joiner_with_the_step_before_it(
     prm: ImplicitPrm,
 ) -> None:
     encoded = prm.encode(SOLUTIONS[1])
@@ -284,5 +284,5 @@ def test_a_reference_has_to_be_named(tmp_path: Path) -> None:
 def test_the_presets_are_the_published_numbers() -> None:
     for preset in (EURUS_PRM_STAGE1, EURUS_PRM_STAGE2):
         assert (preset.beta, preset.base) == (0.001, "Qwen/Qwen2.5-Math-7B-Instruct")
-        assert (preset.step_prefix, preset.separator) == ("Step {i}: ", "\n\n")
+        assert (preset.step_prefix, preset.joiner) == ("Step {i}: ", "\n\n")
     assert PRIME.beta == 0.05
