@@ -1,0 +1,117 @@
+"""Labeled trees as token ids with targets, and batches of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from prm_backend.batching import Encoded, TokenBatch
+from prm_backend.encoding import SolutionTooLong
+from prm_backend.finetuning.data import LabeledTree, Mass, chains_of
+from prm_backend.finetuning.recipe import Recipe, Weights
+from prm_backend.finetuning.targets import targets_of
+from prm_backend.heads import bootstrap_weights
+from prm_backend.stepmodel import StepModel
+from prm_backend.types import SolutionTree
+
+
+class StepReader(Protocol):
+    """A PRM with its tokenisation. `encode` raises `SolutionTooLong` for what the model cannot read whole."""
+
+    @property
+    def model(self) -> StepModel: ...
+
+    def encode(self, solution: SolutionTree, /) -> Encoded: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """`targets`: one row for each step, see `targets_of`; `head_weights` (heads,) for a bootstrapped ensemble."""
+
+    key: str
+    encoded: Encoded
+    targets: tuple[Mass, ...]
+    head_weights: tuple[float, ...] | None = None
+
+    @property
+    def weight(self) -> float:
+        return sum(map(sum, self.targets))
+
+    @property
+    def labeled_steps(self) -> int:
+        return sum(any(target) for target in self.targets)
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """`skipped`: keys of solutions that are too long for the model."""
+
+    items: tuple[Example, ...]
+    skipped: tuple[str, ...]
+
+    @property
+    def lengths(self) -> list[int]:
+        return [len(example.encoded) for example in self.items]
+
+    @property
+    def weight(self) -> float:
+        return sum(example.weight for example in self.items)
+
+    def digest(self) -> str:
+        """Names the data by their content."""
+        content = hashlib.sha256()
+        for example in self.items:
+            content.update(repr(example).encode())
+        return content.hexdigest()
+
+
+def read_examples(
+    reader: StepReader,
+    trees: Iterable[LabeledTree],
+    recipe: Recipe,
+    *,
+    class_weights: Weights | None = None,
+    bootstrap_heads: int = 0,
+) -> Examples:
+    """Tokenise what carries a loss. Raises `SolutionTooLong` unless the recipe skips such solutions."""
+    items, skipped = [], []
+    for whole in trees:
+        for labeled in [whole] if recipe.shared_prefixes else chains_of(whole):
+            targets = targets_of(labeled, recipe, class_weights)
+            if not any(map(any, targets)):
+                continue
+            try:
+                encoded = reader.encode(labeled.tree)
+            except SolutionTooLong:
+                if recipe.too_long == "error":
+                    raise
+                skipped.append(labeled.tree.key)
+                continue
+            weights = None
+            if bootstrap_heads:
+                table = bootstrap_weights([labeled.tree.problem_key], heads=bootstrap_heads, seed=recipe.seed)
+                weights = tuple(map(float, table[0]))
+            items.append(Example(labeled.tree.key, encoded, tuple(targets), weights))
+    return Examples(tuple(items), tuple(skipped))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """tokens of S steps; targets (S, 4); head_weights (S, H) or None."""
+
+    tokens: TokenBatch
+    targets: torch.Tensor
+    head_weights: torch.Tensor | None
+
+    @classmethod
+    def of(cls, examples: Sequence[Example], *, device: torch.device, without_loss: bool = False) -> Batch:
+        tokens = TokenBatch.of([example.encoded for example in examples], device=device)
+        targets = torch.tensor([target for example in examples for target in example.targets], dtype=torch.float32)
+        rows = [example.head_weights for example in examples for _ in example.targets]
+        weights = None if rows[0] is None else torch.from_numpy(np.array(rows, np.float32)).to(device)
+        return cls(tokens, targets.to(device) * (not without_loss), weights)

@@ -1,0 +1,68 @@
+"""Which trees make up an optimizer step, and how a step is cut into forward passes for each process.
+
+All of it follows from the lengths, the recipe's seed and the epoch, so that every process knows the whole plan and a
+resumed run goes on with the very same batches.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+from prm_backend.batching import token_batches
+from prm_backend.finetuning.recipe import Recipe, Stage
+
+
+def steps_per_epoch(examples: int, recipe: Recipe) -> int:
+    return math.ceil(examples / recipe.solutions_per_step)
+
+
+def steps_of_stage(stage: Stage, examples: int, recipe: Recipe) -> int:
+    return stage.steps or max(1, math.ceil(stage.epochs * steps_per_epoch(examples, recipe)))
+
+
+def epoch_order(lengths: Sequence[int], recipe: Recipe, *, epoch: int) -> list[list[int]]:
+    """Optimizer steps as lists of indices; each index once. Within a window of steps, trees of like length share one,
+    and the steps are shuffled again."""
+    rng = random.Random(f"{recipe.seed} {epoch}")  # noqa: S311 - reproducible training, nothing secret
+    order = rng.sample(range(len(lengths)), len(lengths))
+    size, window = recipe.solutions_per_step, recipe.solutions_per_step * recipe.window_steps
+    steps = []
+    for first in range(0, len(order), window):
+        part = order[first : first + window]
+        if recipe.window_steps > 1:
+            part.sort(key=lambda index: lengths[index])
+        steps += [part[start : start + size] for start in range(0, len(part), size)]
+    if recipe.window_steps > 1:
+        rng.shuffle(steps)
+    return steps
+
+
+def forward_passes(
+    step: Sequence[int], lengths: Sequence[int], *, batch_tokens: int, processes: int
+) -> list[list[list[int]]]:
+    """For each process the indices of each of its passes, longest first. Every process gets the same number of passes:
+    an empty one stands for work that has no weight, because processes must meet in each pass."""
+    batches = [
+        [step[position] for position in batch]
+        for batch in token_batches([lengths[index] for index in step], most_tokens=batch_tokens)
+    ]
+    while len(batches) % processes:
+        largest = max(batches, key=len)
+        if len(largest) < 2:
+            batches.append([])
+            continue
+        batches[batches.index(largest)] = largest[: len(largest) // 2]
+        batches.append(largest[len(largest) // 2 :])
+    batches.sort(key=lambda batch: -len(batch) * max((lengths[index] for index in batch), default=0))
+    return [batches[process::processes] for process in range(processes)]
+
+
+def learning_rate_factor(step: int, steps: int, recipe: Recipe) -> float:
+    """Of step 0, 1, … of a stage: linear rise over the warm-up, then a half cosine down to the floor."""
+    rise = math.ceil(recipe.warmup * steps)
+    if step < rise:
+        return (step + 1) / rise
+    fallen = (step - rise) / max(1, steps - rise)
+    return recipe.floor + (1 - recipe.floor) * 0.5 * (1 + math.cos(math.pi * fallen))
