@@ -18,6 +18,7 @@ Loader = Literal["transformers", "lora", "policy_and_reference", "generator"]
 Head = Literal["linear", "two_layers", "label_tokens", "ensemble", "none"]
 Template = Literal["plain", "chat", "turns"]
 Tokenization = Literal["joint", "separate"]
+Bos = Literal["none", "required", "if_any"]
 Position = Literal["separator", "last_step_token", "before_label"]
 Readout = Literal["softmax", "sigmoid", "mean_sigmoid", "log_ratio", "generative"]
 TooLong = Literal["error", "window"]
@@ -35,22 +36,22 @@ RULES: dict[Readout, str] = {
 
 @dataclass(frozen=True)
 class Adapter:
-    """How a PRM is read. Texts may hold `{bos}`, which becomes the tokenizer's own token, and `step_prefix` `{i}`, the
-    number of the step from 1.
+    """How a PRM is read. In `step_prefix`, {i} becomes the number of the step, from 1.
 
     Layout of the text, by `template`:
 
-    - plain: prompt_prefix, problem, prompt_suffix, then for each step: step_prefix, step, separator
+    - plain: prompt_prefix, problem, prompt_suffix, then for each step step_prefix, the step and separator, with joiner
+      between the separator and the next step
     - chat: `system` (where there is one), a user turn of prompt_prefix, problem and prompt_suffix, and the beginning of
       an assistant turn that holds the steps as above; the chat template is the tokenizer's own
     - turns: `system`, then for each step a user turn (prompt_prefix, problem and prompt_suffix stand before the first
-      step in its turn) and an assistant turn that holds `turn_label`
+      step in its turn) and an assistant turn that holds `turn_label`, whatever the step is worth
 
     Loading:
         loader: transformers (one folder), lora (a peft folder on a base model), policy_and_reference (log-ratio),
             generator (writes critiques)
         head, head_tensors: linear and two_layers (Linear, ReLU, Linear) under this tensor name; label_tokens reads the
-            rows of the language-modelling head that belong to `label_ids`; ensemble is many two_layers heads
+            rows of the language-modelling head that belong to `label_ids`; ensemble is many networks of three layers
         base: the base model of a lora adapter, or the reference model of a log-ratio
         remote_code: the published repository needs its own code under plain transformers. Loading here never runs it
             where a native loader exists
@@ -59,7 +60,11 @@ class Adapter:
         position: separator (its last token), last_step_token (before the separator), before_label (the token that
             predicts the label turn)
         separator, separator_ids: the ids that the tokenizer must give for it, where it stands behind a step; () = any
-        every_line: a step of several lines is cut at the separator like the training data, and its last line is judged
+        bos: whether the tokenizer's beginning-of-sequence token stands before a plain text
+        step_prefix: left out where a step begins with it by itself
+        strip_steps: white space around a step is removed, because it would melt into the separator
+        every_line: a step of several lines is cut at the separator, as in training; the end of its last line is judged
+        read_offset: so many tokens before that position, but within the step
         label_words, label_ids: the words that answer "is the step right?", in the order of `classes`
         classes: the meaning of the outputs, in their order
         rule: how outputs become (p−, p0, p+), by `readout`
@@ -78,6 +83,7 @@ class Adapter:
     tokenization: Tokenization
     position: Position
     max_tokens: int
+    bos: Bos = "none"
     head_tensors: str = ""
     base: str = ""
     system: str = ""
@@ -85,8 +91,11 @@ class Adapter:
     prompt_suffix: str = ""
     step_prefix: str = ""
     separator: str = ""
+    joiner: str = ""
     separator_ids: tuple[int, ...] = ()
     every_line: bool = False
+    strip_steps: bool = False
+    read_offset: int = 0
     turn_label: str = ""
     label_words: tuple[str, ...] = ()
     label_ids: tuple[int, ...] = ()
@@ -129,7 +138,10 @@ class Adapter:
                 raise FormatError("is missing", field=name)
         if (version := data.get("version", SPEC_VERSION)) != SPEC_VERSION:
             raise FormatError(f"is {version!r}; this code reads version {SPEC_VERSION}", field="version")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
+        }
+        return cls(**values)
 
 
 def check_types(adapter: Adapter) -> None:
@@ -167,6 +179,8 @@ def check_sense(adapter: Adapter) -> None:
         or (bool(adapter.separator_ids) and not adapter.separator),
         "every_line": adapter.every_line and (adapter.tokenization == "joint" or not adapter.separator),
         "position": (adapter.position == "before_label") != (adapter.template == "turns") and not judged_outside,
+        "read_offset": adapter.read_offset < 0,
+        "bos": adapter.bos != "none" and adapter.template != "plain",
         "turn_label": bool(adapter.turn_label) != (adapter.template == "turns"),
         "loader": judged_outside != (adapter.loader in ("policy_and_reference", "generator")),
     }
