@@ -173,7 +173,7 @@ def test_a_worker_killed_from_outside_is_replaced(grader: Grader) -> None:
 def test_equal_pairs_are_graded_once_and_progress_may_cancel(grader: Grader, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def ask(_reference: str, answer: str) -> Verdict:
+    def ask(_question: str, _reference: str, answer: str) -> Verdict:
         asked.append(answer)
         return CORRECT
 

@@ -1,0 +1,52 @@
+"""Finding the final answer in the last step of a solution."""
+
+from __future__ import annotations
+
+import re
+
+MAX_ANSWER_CHARS = 1000
+
+_HEADING = re.compile(r"^#+ *answer\b:?", re.IGNORECASE | re.MULTILINE)
+_PHRASE = re.compile(r"\banswer(?: is|:| =)(?: *:)?", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"\.\s|\n")
+_NUMBER = re.compile(r"(?:(?<![\w)])-)?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?%?")
+
+
+def final_answer_of(last_step: str) -> str | None:
+    r"""The final answer that the last step of a solution states, or None. The first of these that is there counts:
+
+    1. what follows the last `# Answer` heading (PRM800K);
+    2. the content of the last `\boxed{...}`;
+    3. what follows the last "answer is", "answer:" or "answer =", to the end of the sentence;
+    4. the last number.
+    """
+    text = last_step[-20 * MAX_ANSWER_CHARS :]
+    heading = [match.end() for match in _HEADING.finditer(text)]
+    phrase = [match.end() for match in _PHRASE.finditer(text)]
+    numbers = _NUMBER.findall(text)
+    candidates = (
+        text[heading[-1] :].strip() if heading else "",
+        last_boxed(text),
+        without_delimiters(_SENTENCE_END.split(text[phrase[-1] :], maxsplit=1)[0]) if phrase else "",
+        numbers[-1] if numbers else "",
+    )
+    return next((candidate for candidate in candidates if candidate), None)
+
+
+def last_boxed(text: str) -> str:
+    start = text.rfind("\\boxed{")
+    depth = 0
+    for end in range(start + len("\\boxed"), len(text) if start >= 0 else 0):
+        depth += {"{": 1, "}": -1}.get(text[end], 0)
+        if depth == 0:
+            return text[start + len("\\boxed{") : end].strip()
+    return ""
+
+
+def without_delimiters(text: str) -> str:
+    """The text without full stop, emphasis and the marks that switch to mathematics, all at its ends."""
+    text = text.strip(" \t\r\n*`.")
+    for left, right in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
+        if len(text) > len(left + right) and text.startswith(left) and text.endswith(right):
+            return text.removeprefix(left).removesuffix(right).strip()
+    return text
