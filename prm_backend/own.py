@@ -72,6 +72,9 @@ class Layout:
         if not self.separator_ids:
             raise PrmError("the separator behind a step has no tokens in this tokenizer: there is nothing to read at")
 
+    def as_dict(self) -> dict[str, Any]:
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Layout:
         prefix, problem, step = (tuple(map(int, raw[name])) for name in TOKEN_FIELDS)
@@ -175,7 +178,7 @@ class OwnPrm:
             torch.manual_seed(seed)
             body = body if lora is None else with_lora(body, lora)
         if gradient_checkpointing:
-            body.gradient_checkpointing_enable({"use_reentrant": False})
+            body.activation_checkpointing_enable({"use_reentrant": False})
         model = assemble(body, head, seed=seed).to(place)
         hold_to_steps(model, backbone)
         prm = cls(model, tokenizer, layout, tuning, Path(backbone).name)
@@ -212,7 +215,7 @@ class OwnPrm:
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{folder}: the model does not load ({error})") from error
         if gradient_checkpointing:
-            body.gradient_checkpointing_enable({"use_reentrant": False})
+            body.activation_checkpointing_enable({"use_reentrant": False})
         model = model.to(place)
         hold_to_steps(model, folder)
         kept = None if metadata.tuning == "full" else folder / BACKBONE
@@ -283,7 +286,7 @@ class OwnPrm:
         metadata = write_full_checkpoint(
             out,
             fill,
-            layout=asdict(self.layout),
+            layout=self.layout.as_dict(),
             head=self.model.head.spec.as_dict(),
             tuning=self.tuning,
             base_model=self.base_model,
