@@ -9,7 +9,8 @@ MAX_ANSWER_CHARS = 1000
 _HEADING = re.compile(r"^#+ *answer\b:?", re.IGNORECASE | re.MULTILINE)
 _PHRASE = re.compile(r"\banswer(?: is|:| =)(?: *:)?", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"\.\s|\n")
-_NUMBER = re.compile(r"(?:(?<![\w)])-)?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?%?")
+_NUMBER = re.compile(r"(?:(?<![\w)])-)?(?:\d+(?:,\d{3})*(?:\.\d+)?|(?<![\w.])\.\d+)(?:/\d+)?%?")
+_EDGES = " \t\r\n*`."
 
 
 def final_answer_of(last_step: str) -> str | None:
@@ -45,7 +46,11 @@ def last_boxed(text: str) -> str:
 
 def without_delimiters(text: str) -> str:
     """The text without full stop, emphasis and the marks that switch to mathematics, all at its ends."""
-    text = text.strip(" \t\r\n*`.")
+    whole = text.rstrip(_EDGES)
+    text = whole.lstrip(_EDGES)
+    dropped = whole[: len(whole) - len(text)]
+    if text[:1].isdigit() and dropped.endswith(".") and not dropped.endswith(".."):
+        return "." + text  # a decimal
     for left, right in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
         if len(text) > len(left + right) and text.startswith(left) and text.endswith(right):
             return text.removeprefix(left).removesuffix(right).strip()

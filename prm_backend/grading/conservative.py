@@ -77,7 +77,7 @@ def compare_conservatively(reference: str, answer: str) -> Verdict | Pairs:
     if letter := is_choice(reference):
         return Verdict.CORRECT if chosen(answer) == letter else Verdict.INCORRECT
     left, right = normal_form(reference), normal_form(answer)
-    if not left or not right:
+    if not left.strip(",") or not right.strip(","):
         return Verdict.INCORRECT
     if left == right:
         return Verdict.CORRECT

@@ -14,7 +14,7 @@ _SPACING = re.compile(r"\\[!,;: ]|\\(?:left|right)(?![a-zA-Z])|(?<!\d)\s+|\s+(?!
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mbox)\{([^{}]*)\}")
 _MIXED = re.compile(r"(?<=\d)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
 _FRACTION = re.compile(r"(-?)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
-_PLAIN = re.compile(r"([-+]?)(?:(\d+) )?((?:\d+|\d{1,3}(?:,\d{3})+)(?:\.\d+)?)(?:/(\d+))?")
+_PLAIN = re.compile(r"([-+]?)(?:(\d+) )?((?:\d+|\d{1,3}(?:,\d{3})+)(?:\.\d+)?|\.\d+)(?:/(\d+))?")
 # "42 apples", but not "3 million" or "2 sin": a word that changes the number is no unit.
 _UNIT = re.compile(
     r"\s+(?!(?:hundred|thousand|[mb]illion|trillion|dozen|percent|squared|cubed|sin|cos|tan|log)\b)[a-z]{3,}", re.I

@@ -127,6 +127,8 @@ def _features(batch: _Batch, looked_at: Integers, name: str) -> tuple[Features, 
 
 
 def _filled_up(batch: _Batch, count: int, rng: np.random.Generator) -> list[Pick]:
+    if count <= 0:
+        return []
     order = rng.permutation(len(batch.candidates))
     left = len(batch.best(order, len(order)))
     chosen = batch.best(order, count)
@@ -164,14 +166,21 @@ class _Batch:
 
     def best(self, order: Integers, count: int) -> Integers:
         """The first `count` of `order` that are free and for whose problems there is room for all of them."""
-        order = self.open(order)
+        order, size = self.open(order), 4 * max(0, count)
+        found = self._within_room(order[:size])
+        while len(found) < count and size < len(order):
+            size *= 8
+            found = self._within_room(order[:size])
+        return found[: max(0, count)]
+
+    def _within_room(self, order: Integers) -> Integers:
         problem = self.candidates.problem[order]
         grouped = np.argsort(problem, kind="stable")
         sizes = np.bincount(problem, minlength=len(self._room))
         starts = np.cumsum(sizes) - sizes
         place = np.empty(len(order), np.int64)
         place[grouped] = np.arange(len(order)) - starts[problem[grouped]]
-        return order[place < self._room[problem]][: max(0, count)]
+        return order[place < self._room[problem]]
 
     def mark(self, chosen: Integers) -> None:
         self._free[chosen] = False
