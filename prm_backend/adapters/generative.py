@@ -279,7 +279,7 @@ class LocalWriter:
         revision = adapter.revision or None
         try:
             tokenizer = tokenizer_as_saved(path, revision)
-            model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype or "auto")
+            model: Any = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype or "auto")
         except (OSError, ValueError, KeyError) as error:
             raise CheckpointError(f"{path}: does not load as a causal language model ({error})") from error
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")

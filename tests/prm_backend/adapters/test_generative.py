@@ -262,7 +262,7 @@ def test_a_critique_that_ran_into_the_limit_is_known_from_the_servers_word(model
 
 
 def test_many_solutions_are_asked_about_side_by_side_and_come_in_order(model_endpoint: ModelEndpoint) -> None:
-    model_endpoint.answers = [critique(True, True, True)] * 4
+    model_endpoint.answers = [f"{critique(True, True, True)} {number}" for number in range(4)]
     together, most = threading.Semaphore(0), 0
 
     def before(_request: dict[str, Any]) -> None:
