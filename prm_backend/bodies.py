@@ -4,7 +4,8 @@ and peft load them."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,29 @@ def training_dtype(device: torch.device, tuning: Tuning) -> torch.dtype:
     return torch.bfloat16 if half else torch.float32
 
 
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """transformers reports at length which weights of a folder it did not use; what is missing is an error here."""
+    talk = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(talk)
+
+
 def load_backbone(source: Path | str, dtype: torch.dtype) -> tuple[Any, PreTrainedTokenizerBase]:
     """A base model without a head, and its tokenizer. Code that a checkpoint brings along is never run.
 
     Raises `CheckpointError` when it does not load, or when weights are missing, which transformers would make up."""
-    talk = logging.get_verbosity()
-    logging.set_verbosity_error()  # it reports the head that is left out
     try:
-        body, found = AutoModel.from_pretrained(source, dtype=dtype, trust_remote_code=False, output_loading_info=True)
+        with quiet_loading():
+            body, found = AutoModel.from_pretrained(
+                source, dtype=dtype, trust_remote_code=False, output_loading_info=True
+            )
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{source}: not a transformers model with its tokenizer ({error})") from error
-    finally:
-        logging.set_verbosity(talk)
     missing = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
     if missing:
         raise CheckpointError(f"{source}: weights are missing ({', '.join(missing[:3])})")

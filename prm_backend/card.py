@@ -35,7 +35,7 @@ are pooled by: {head["pooling"]}.
 ## Training data
 
 - version: {inline(metadata["data_version"] or "not named")}
-- hash of the labels: `{inline(metadata["data_hash"])}`
+- hash of the labels: {f"`{inline(metadata['data_hash'])}`" if metadata["data_hash"] else "not known"}
 - parent checkpoint: {f"`{inline(metadata['parent'])}`" if metadata["parent"] else "none"}
 
 ## Recipe

@@ -49,6 +49,8 @@ def test_what_is_written_is_what_is_loaded(original: Path, copy: Path) -> None:
 def test_metadata_says_where_it_came_from(copy: Path) -> None:
     metadata = json.loads((copy / METADATA).read_text())
     assert metadata["format_version"] == 1
+    fields = "kind adapter data_hash code_version parent recipe metrics files format_version"
+    assert list(metadata) == fields.split(), "checkpoints in service were written so"
     assert metadata["code_version"]
     assert {f"{BACKBONE}/config.json", f"{BACKBONE}/model.safetensors", HEADS} <= metadata["files"].keys()
 
