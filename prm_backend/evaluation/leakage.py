@@ -7,6 +7,7 @@ hashed: two sets can only be similar enough if they share one of their few rares
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
 from collections import Counter
@@ -17,7 +18,7 @@ from typing import Protocol, TypeVar
 from prm_backend.types import Solution, normalized_problem_text, problem_key
 
 SHINGLE = 3  # words
-SIMILARITY = 0.7
+SIMILARITY = 0.5  # finds the variants of a problem in which one number became an unknown
 
 # A number is a word, and so is each sign: in mathematics they tell one problem from another.
 _WORD = re.compile(r"\d+|[^\W\d_]+|[^\w\s]")
@@ -107,30 +108,36 @@ def shingles(text: str) -> frozenset[tuple[str, ...]]:
 
 
 def _reworded(measured: Sequence[str], training: Sequence[str], similarity: float) -> list[Leak]:
-    sets = [shingles(text) for text in measured]
-    known = [shingles(text) for text in training]
-    frequency = Counter(shingle for group in (sets, known) for found in group for shingle in found)
-    index: dict[tuple[str, ...], list[int]] = {}
+    sets, known = _ranked([measured, training])
+    index: dict[int, list[int]] = {}
     for number, found in enumerate(known):
-        for shingle in _rarest(found, frequency, similarity):
-            index.setdefault(shingle, []).append(number)
+        for rank in _rarest(found, similarity):
+            index.setdefault(rank, []).append(number)
     leaks = []
     for text, found in zip(measured, sets, strict=True):
-        near = {number for shingle in _rarest(found, frequency, similarity) for number in index.get(shingle, ())}
+        near = {number for rank in _rarest(found, similarity) for number in index.get(rank, ())}
         best, number = max(((_jaccard(found, known[number]), -number) for number in near), default=(0.0, 0))
         if best >= similarity:
             leaks.append(Leak(text, training[-number], best, False))
     return leaks
 
 
-def _rarest(
-    found: frozenset[tuple[str, ...]], frequency: Counter[tuple[str, ...]], similarity: float
-) -> list[tuple[str, ...]]:
+def _ranked(groups: Sequence[Sequence[str]]) -> list[list[frozenset[int]]]:
+    """The shingles of each text as their ranks by frequency in all of them, the rarest first."""
+    sets = [[shingles(text) for text in group] for group in groups]
+    frequency = Counter(shingle for group in sets for found in group for shingle in found)
+    ordered = sorted(frequency, key=lambda shingle: (frequency[shingle], shingle))
+    rank = {shingle: number for number, shingle in enumerate(ordered)}
+    return [[frozenset(map(rank.__getitem__, found)) for found in group] for group in sets]
+
+
+def _rarest(found: frozenset[int], similarity: float) -> list[int]:
     """So many of the rarest that a set without any of them cannot be similar enough."""
-    prefix = len(found) - math.ceil(similarity * len(found) - 1e-9) + 1
-    return sorted(found, key=lambda shingle: (frequency[shingle], shingle))[:prefix] if found else []
+    # A little less than the similarity, lest rounding ask for one shingle too many.
+    prefix = len(found) - math.ceil((similarity - 1e-9) * len(found)) + 1
+    return heapq.nsmallest(prefix, found) if found else []
 
 
-def _jaccard(a: frozenset[tuple[str, ...]], b: frozenset[tuple[str, ...]]) -> float:
+def _jaccard(a: frozenset[int], b: frozenset[int]) -> float:
     shared = len(a & b)
     return shared / (len(a) + len(b) - shared)

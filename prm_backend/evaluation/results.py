@@ -47,9 +47,10 @@ EVERYTHING = "all"  # the one subset where none are named
 class EvaluationData:
     """What PRMs are measured on. Solution keys are distinct over all parts.
 
-    `subset_of` gives test solutions, by key, the subset that they are reported under. `train` fits the baselines, and
-    its problems, with `pretraining_problems`, must not be measured. `injected` are solutions whose every step is
-    labeled (PRMBench), with their error class by key in `class_of`; `candidates` are for best-of-N.
+    `subset_of` gives test solutions, by key, the subset that they are reported under, and `averaged` names those over
+    which ProcessBench F1 is averaged (none named: all that have solutions with an error and without). `train` fits the
+    baselines, and its problems, with `pretraining_problems`, must not be measured. `injected` are solutions whose every
+    step is labeled (PRMBench), with their error class by key in `class_of`; `candidates` are for best-of-N.
     """
 
     test: Sequence[LabeledSolution]
@@ -57,6 +58,7 @@ class EvaluationData:
     validation: Sequence[LabeledSolution] = ()
     pretraining_problems: Sequence[str] = ()
     subset_of: Mapping[str, str] = field(default_factory=dict)
+    averaged: Sequence[str] = ()
     injected: Sequence[LabeledSolution] = ()
     class_of: Mapping[str, str] = field(default_factory=dict)
     candidates: Sequence[Candidate] = ()
@@ -263,7 +265,8 @@ class _Measurement:
         value = self._threshold(source, scored, subsets, scores).value
         statistics = first_error_statistics(scored, value, numbers) | agreement_statistics(scored, value, numbers)
         by_subset = {name: first_error_statistics(part, value, numbers)["f1"] for name, part in subsets.items()}
-        average = {"average": average_f1_statistic(subsets, value, numbers)}
+        averaged = {name: part for name, part in subsets.items() if name in (self.data.averaged or subsets)}
+        average = {"average": average_f1_statistic(averaged, value, numbers)}
         rows = len(scored)
         return ThresholdFigures(
             source=source,
