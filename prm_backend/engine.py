@@ -24,7 +24,7 @@ from prm_backend.stepmodel import StepModel
 from prm_backend.types import Progress, ReportProgress, Solution, SolutionTree, StepScores, ignore_progress
 
 WINDOW = 1024  # solutions; enough of them for batches of nearly equal length
-TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 32768}
+TOKENS_PER_BATCH = {"cpu": 1024, "cuda": 32768}  # on CPU, more than that falls out of its caches
 
 Item = Solution | SolutionTree
 T = TypeVar("T")
@@ -88,9 +88,10 @@ def judge(
                     raise PrmError(f"solution {items[index].key}: a step score is not a number")
                 table[index][:, list(passage.steps[passage.context :])] = part[:, passage.context :]
     scores = []
-    for columns, passages in zip(table, readings, strict=True):
+    for item, columns, passages in zip(items, table, readings, strict=True):
         bad, neutral, good, spread = map(tuple, columns.tolist())
-        scores.append(StepScores(bad, neutral, good, spread, windowed_from(passages)))
+        mark = windowed_from(passages) if isinstance(item, Solution) else None
+        scores.append(StepScores(bad, neutral, good, spread, mark))
     return scores
 
 

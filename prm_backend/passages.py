@@ -88,24 +88,22 @@ def longest_window(reader: StepReader, solution: Solution, first: int) -> Encode
 
 
 def tree_passages(reader: StepReader, tree: SolutionTree, *, most_tokens: int) -> list[Passage]:
-    """Groups of paths, as large as sharing what they have in common pays; single paths where the tokens of a step are
-    not the same on all of them, so that the tree cannot be encoded as one."""
+    """Groups of paths, as large as sharing what they have in common pays. Single paths where the tokens of a step are
+    not the same on all of them, so that the tree cannot be encoded as one; and where the model judges a step by later
+    ones too, or obeys no mask, the way to each step, for that step alone."""
+    parents = [node.parent for node in tree.nodes]
     if not reader.model.reads_trees:
-        raise PrmError(
-            f"solution {tree.key}: this model judges a step by later ones too, so a shared step has no one score"
-        )
+        ways = prefix.ways(parents)
+        return [Passage(reader.encode(prefix.solution_of(tree, way)), way, context=len(way) - 1) for way in ways]
     try:
         encoded = reader.encode(tree)
     except PrmError:  # whatever else is wrong is wrong with a path, too, and said again
-        return [
-            Passage(reader.encode(prefix.solution_of(tree, path)), path)
-            for path in prefix.paths([node.parent for node in tree.nodes])
-        ]
+        paths = prefix.paths(parents)
+        return [Passage(reader.encode(prefix.solution_of(tree, path)), path) for path in paths]
     groups = prefix.parts(encoded, hidden_size=reader.model.hidden_size, most_tokens=most_tokens)
     return [Passage(prefix.part(encoded, steps), steps) for steps in groups]
 
 
 def windowed_from(passages: Sequence[Passage]) -> int | None:
-    """The first step that was judged without some of the steps before it."""
-    starts = (passage.steps[passage.context] for passage in passages if passage.steps and passage.steps[0] > 0)
-    return next(starts, None)
+    """The first step of a solution that was judged without some of the steps before it."""
+    return passages[1].steps[passages[1].context] if len(passages) > 1 else None

@@ -35,6 +35,14 @@ def paths(parents: Sequence[int]) -> list[tuple[int, ...]]:
     return found
 
 
+def ways(parents: Sequence[int]) -> list[tuple[int, ...]]:
+    """For each step the steps on the way to it, itself included."""
+    found: list[tuple[int, ...]] = []
+    for step, parent in enumerate(parents):
+        found.append((*found[parent], step) if parent >= 0 else (step,))
+    return found
+
+
 def solution_of(tree: SolutionTree, path: Sequence[int]) -> Solution:
     """One path of a tree as a plain solution, under the tree's key."""
     return Solution(tree.key, tree.problem_key, tree.problem, tuple(tree.nodes[step].text for step in path))

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from prm_backend.batching import TokenBatch
+from prm_backend.linear import use_fastest_linear
+from prm_backend.masks import attention_mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +31,12 @@ class StepModel(nn.Module):
     """`body` is a transformers base model without a language-modelling head. `head` maps the hidden states of S steps,
     (S, hidden), to raw outputs (S, …); it sees the step positions only, so a vocabulary or a label layer is never
     computed for the other tokens. `readout` maps raw outputs to probabilities. `causal` says that no token of the body
-    sees a later one; `reads_trees`, that a step is judged without what stands behind it, so that a step which several
-    solutions share has one score."""
+    sees a later one; `reads_trees`, that steps which share their beginnings may be read in one sequence."""
 
     def __init__(self, body: nn.Module, head: nn.Module, readout: Readout) -> None:
         super().__init__()
         self.body, self.head, self.readout = body, head, readout
+        use_fastest_linear(self)
         allowed = getattr(getattr(body, "config", None), "is_causal", True)
         self.causal = bool(allowed) and any(getattr(module, "is_causal", False) for module in body.modules())
 
@@ -49,12 +51,11 @@ class StepModel(nn.Module):
 
     def hidden(self, batch: TokenBatch) -> torch.Tensor:
         """(B, T, hidden); what stands at padding means nothing."""
-        mask: torch.Tensor | None = batch.mask
+        mask: torch.Tensor | dict[str, torch.Tensor] | None = batch.mask
         positions: torch.Tensor | None = batch.positions
         if batch.mask.ndim == 4:
-            # Additive, because not every attention implementation understands a mask of bool.
             dtype = next(self.body.parameters()).dtype
-            mask = torch.zeros_like(batch.mask, dtype=dtype).masked_fill_(~batch.mask, torch.finfo(dtype).min)
+            mask = attention_mask(batch, self.body.config, bidirectional=False, dtype=dtype)
         elif self.causal:
             # Padding comes last and is out of sight already, and attention that needs no mask computes half of the
             # pairs. Positions that count from 0 are every model's own; given here, they make it search for packing.
