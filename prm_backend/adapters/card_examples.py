@@ -34,16 +34,16 @@ FLAMINGOS = (
     "Sue lives in a fun neighborhood.  One weekend, the neighbors decided to play a prank on Sue.  On Friday morning, "
     "the neighbors placed 18 pink plastic flamingos out on Sue's front yard.  On Saturday morning, the neighbors took "
     "back one third of the flamingos, painted them white, and put these newly painted white flamingos back out on "
-    "Sue's front yard.  Then, on Sunday morning, they added another 18 pink plastic flamingos to the collection. At noon on "
-    "Sunday, how many more pink plastic flamingos were out than white plastic flamingos?"
+    "Sue's front yard.  Then, on Sunday morning, they added another 18 pink plastic flamingos to the collection. At "
+    "noon on Sunday, how many more pink plastic flamingos were out than white plastic flamingos?"
 )
 FLAMINGO_STEPS = (
     "To find out how many more pink plastic flamingos were out than white plastic flamingos at noon on Sunday, we can "
     "break down the problem into steps. First, on Friday, the neighbors start with 18 pink plastic flamingos.",
     r"On Saturday, they take back one third of the flamingos. Since there were 18 flamingos, (1/3 \times 18 = 6) "
     "flamingos are taken back. So, they have (18 - 6 = 12) flamingos left in their possession. Then, they paint these "
-    "6 flamingos white and put them back out on Sue's front yard. Now, Sue has the original 12 pink flamingos plus the 6 "
-    "new white ones. Thus, by the end of Saturday, Sue has (12 + 6 = 18) pink flamingos and 6 white flamingos.",
+    "6 flamingos white and put them back out on Sue's front yard. Now, Sue has the original 12 pink flamingos plus "
+    "the 6 new white ones. Thus, by the end of Saturday, Sue has (12 + 6 = 18) pink flamingos and 6 white flamingos.",
     "On Sunday, the neighbors add another 18 pink plastic flamingos to Sue's front yard. By the end of Sunday morning, "
     "Sue has (18 + 18 = 36) pink flamingos and still 6 white flamingos.",
     "To find the difference, subtract the number of white flamingos from the number of pink flamingos: (36 - 6 = 30). "

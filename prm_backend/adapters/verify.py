@@ -106,8 +106,9 @@ def verify(
         prm = checks.look(
             "loading", lambda: (load(folder or "", chosen, base=base, device=device, dtype=dtype), "done")
         )
-        for example in known if prm is not None else ():
-            checks.look(f"{CARD} {example.solution.key}", partial(compared, prm, example))
+        if prm is not None:
+            for example in known:
+                checks.look(f"{CARD} {example.solution.key}", partial(compared, prm, example))
     scored = any(finding.what.startswith(CARD) for finding in checks.findings)
     return Report(str(path_or_id), chosen.name, tuple(checks.findings), scored)
 
