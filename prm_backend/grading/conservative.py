@@ -137,11 +137,16 @@ def _equal(reference: str, answer: str) -> bool | None:
     truth, given = number(reference), number(answer)
     if truth is not None and given is not None:
         return truth == given
-    return None if _is_simple(reference) and _is_simple(answer) else False
+    letters = _letters(reference) | _letters(answer)
+    two_cases = len({letter.lower() for letter in letters}) < len(letters)  # computer algebra takes X for x
+    return None if _is_simple(reference) and _is_simple(answer) and not two_cases else False
 
 
 def _is_simple(element: str) -> bool:
     if not _SIMPLE.fullmatch(element) or _RISKY.search(element) or _LONGEST_NUMBER.search(element):
         return False
-    letters = set(re.findall(r"[a-zA-Z]", _COMMAND.sub("", element)))
-    return len(letters) <= _MOST_UNKNOWNS
+    return len(_letters(element)) <= _MOST_UNKNOWNS
+
+
+def _letters(element: str) -> set[str]:
+    return set(re.findall(r"[a-zA-Z]", _COMMAND.sub("", element)))

@@ -16,7 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prm_backend.errors import Cancelled
-from prm_backend.grading import MAX_ANSWER_CHARS, Grader, GradingError, Verdict, final_answer_of
+from prm_backend.grading import (
+    MAX_ANSWER_CHARS,
+    Grader,
+    GradingError,
+    Verdict,
+    Verdicts,
+    final_answer_of,
+    grade,
+)
+from prm_backend.grading.verdicts import Question
 from prm_backend.types import Progress
 
 CORRECT, INCORRECT, UNKNOWN = Verdict.CORRECT, Verdict.INCORRECT, Verdict.UNKNOWN
@@ -130,10 +139,79 @@ def test_other_forms_of_the_same_answer_are_told_by_computer_algebra(
     assert grader.grade(reference, answer) is verdict
 
 
+@pytest.mark.parametrize(
+    ("reference", "answer", "verdict"),
+    [
+        ("1+\\sqrt{3}", "\\sqrt3+1", CORRECT),
+        ("\\frac{\\sqrt{2}}{2}", "\\frac{1}{\\sqrt{2}}", CORRECT),
+        ("(x+1)(x-1)", "x^{2}-1", CORRECT),
+        ("\\frac{1}{2}x", "\\frac{x}{2}", CORRECT),
+        ("(1, 2\\pi)", "(1.0, \\pi+\\pi)", CORRECT),
+        ("(1, 2\\pi)", "(1.0, \\pi)", INCORRECT),
+        ("x+y", "y-x", INCORRECT),
+        ("X", "x", INCORRECT),
+        ("\\pi", "3.14159", INCORRECT),
+        ("x+1", "x+", INCORRECT),
+        ("x+1", "\\frac{x", INCORRECT),
+        ("x+1", "x/0", INCORRECT),
+    ],
+)
+def test_the_conservative_verdict_knows_simple_mathematics(
+    grader: Grader, reference: str, answer: str, verdict: Verdict
+) -> None:
+    assert grader.grade_conservatively(reference, answer) is verdict
+
+
+def test_two_verdicts_may_disagree(grader: Grader) -> None:
+    assert grader.grade_both("8, 3, 1", "1, 3, 8") == Verdicts(math_verify=CORRECT, conservative=INCORRECT)
+    assert grader.grade_both("a+b+c", "c+b+a") == Verdicts(math_verify=CORRECT, conservative=INCORRECT)
+    seen: list[Progress] = []
+    pairs = [("4", "\\sqrt{16}"), ("x+1", "1+x")] * 2
+    found = grader.grade_both_many(pairs, seen.append)
+    assert [verdicts.agree for verdicts in found] == [False, True] * 2
+    assert (seen[-1].done, seen[-1].total) == (4, 4)
+
+
+def test_one_answer_may_be_graded_without_ceremony() -> None:
+    assert grade("5", "5.0") == Verdicts(CORRECT, CORRECT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("question", Question)
+def test_the_process_itself_survives_or_comes_back_whatever_it_is_asked(question: Question, tmp_path: Path) -> None:
+    """Asked past the cheap comparisons and the guards before it."""
+    trace = tmp_path / "trace"
+    hostile = [
+        "9^{9^{9^{9}}}",
+        "9**9**9**9",
+        "10^{10^{10}}",
+        "((((9!)!)!)!)!",
+        "\\binom{10^9}{5 \\cdot 10^8}",
+        f"__import__('os').system('touch {trace}')",
+        f"\\text{{__import__('os').system('touch {trace}')}}",
+        "{" * 3000 + "}" * 3000,
+        "(" * 3000 + ")" * 3000,
+        "x" * 10**6,
+        "5\x00",
+        "\ud800",
+        "\n",
+    ]
+    with Grader(limit_s=1.0, memory_bytes=1 << 29) as grader:
+        for text in hostile:
+            grader._ask(question, "x+1", "1+x")  # the clock below runs without the start
+            started = time.monotonic()
+            assert grader._ask(question, "x+5", text) is not CORRECT, text[:40]
+            assert time.monotonic() - started < 4, text[:40]
+        assert grader._ask(question, "x+1", "1+x") is CORRECT
+    assert not trace.exists()
+
+
 def test_hostile_answers_are_not_correct_and_nothing_in_them_runs(grader: Grader, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     hostile = [
         "9**9**9**9",
+        "((9!)!)!",
+        "\x00",
         f"__import__('os').system('touch {trace}')",
         f"\\text{{__import__('os').system('touch {trace}')}}",
         f"exec(\"open('{trace}','w')\")",
@@ -146,7 +224,8 @@ def test_hostile_answers_are_not_correct_and_nothing_in_them_runs(grader: Grader
         '"]\n["5", "5"]',
     ]
     started = time.monotonic()
-    assert CORRECT not in grader.grade_many([("5", answer) for answer in hostile])
+    found = grader.grade_both_many([("5", answer) for answer in hostile])
+    assert not [verdicts for verdicts in found if CORRECT in (verdicts.math_verify, verdicts.conservative)]
     assert time.monotonic() - started < 8 * len(hostile)
     assert not trace.exists()
     assert grader.grade("5", "x = 5") is CORRECT
