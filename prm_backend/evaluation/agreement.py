@@ -16,9 +16,10 @@ from prm_backend.types import StepLabel
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Cohen's kappa between human labels and the PRM; None where it is not defined. `three_class` is over the steps
-    whose label says which of −, 0, + (`NOT_BAD` does not), the PRM's word being its most probable class; `bad` is over
-    all judged steps, the PRM's word being p(−) >= threshold."""
+    """Cohen's kappa between human labels and the PRM; None where people used one class only, so that there is nothing
+    to agree on. `three_class` is over the solutions whose every label says which of −, 0, + (one with `NOT_BAD` comes
+    from somebody who did not say), the PRM's word being its most probable class; `bad` is over all judged steps, the
+    PRM's word being p(−) >= threshold."""
 
     three_class: float | None
     bad: float | None
@@ -60,12 +61,12 @@ def _words(scored: Sequence[Scored], threshold: Thresholds) -> dict[str, list[Wo
     bad: list[Word] = []
     for labeled, scores in scored:
         key = labeled.solution.problem_key
-        at = threshold_of(threshold, key)
+        at, in_three = threshold_of(threshold, key), StepLabel.NOT_BAD not in labeled.labels
         for label, p in zip(labeled.labels, triples(checked(labeled, scores)), strict=True):
             if label is None:
                 continue
             bad.append((int(label is StepLabel.BAD), int(p[0] >= at), labeled.weight, key))
-            if label is not StepLabel.NOT_BAD:
+            if in_three:
                 three.append((CLASSES.index(label), int(np.argmax(p)), labeled.weight, key))
     return {"kappa_three_class": three, "kappa_bad": bad}
 
@@ -82,7 +83,13 @@ def _statistic(said: Sequence[Word], numbers: Mapping[str, int], problems: int, 
     for row, (person, prm, weight, _) in zip(rows, said, strict=True):
         row[person * classes + prm] = weight
     problem: Ints = np.array([numbers[key] for *_, key in said], np.int64)
-    return of_sums(rows, problem, problems, lambda sums: _kappa(sums.reshape(-1, classes, classes)))
+    return of_sums(rows, problem, problems, lambda sums: _with_people(sums.reshape(-1, classes, classes)))
+
+
+def _with_people(confusion: Floats) -> Floats:
+    """Kappa, NaN where people used one class only: it would be 0 whatever the PRM says."""
+    used = (confusion.sum(axis=2) > 0).sum(axis=1)
+    return np.where(used > 1, _kappa(confusion), np.nan)
 
 
 def _kappa(confusion: Floats) -> Floats:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-# Okabe and Ito's colours, which colour-blind readers tell apart, without those too pale on white or black.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# After Okabe and Ito, whose colours colour-blind readers tell apart: those that show on white and on black.
+COLORS = ("#1f83c4", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 SIZE, LEFT, TOP, BOTTOM = 360, 52, 34, 46
 LEGEND_LINE = 18
 
@@ -30,7 +30,8 @@ STYLE = """
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Points in [0, 1]²; a baseline is dashed; `marked` puts a dot on each point."""
+    """Points in [0, 1]²; a baseline is dashed; `marked` puts a dot on each point; a
+    lone one has it anyway."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -83,8 +84,9 @@ def _line(number: int, line: Line) -> list[str]:
     color = COLORS[number % len(COLORS)]
     style = f'class="line{" baseline" if line.is_baseline else ""}" stroke="{color}"'
     level = TOP + SIZE + BOTTOM + LEGEND_LINE * number + 6
+    dotted = line.marked or len(line.points) == 1
     path = "L".join(f"{_x(x)} {_y(y)}" for x, y in line.points)
-    dots = [f'<circle cx="{_x(x)}" cy="{_y(y)}" r="3" fill="{color}"/>' for x, y in line.points if line.marked]
+    dots = [f'<circle cx="{_x(x)}" cy="{_y(y)}" r="3" fill="{color}"/>' for x, y in line.points if dotted]
     return [
         *([f'<path {style} d="M{path}"/>'] if line.points else []),
         *dots,

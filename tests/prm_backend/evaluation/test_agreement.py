@@ -35,15 +35,16 @@ def test_kappa_is_agreement_beyond_chance(pairs: list[tuple[str, str]]) -> None:
         assert cohen_kappa(second, first) == pytest.approx(cohen_kappa(first, second))
 
 
-def test_not_bad_says_nothing_of_three_classes() -> None:
+def test_who_only_says_not_bad_says_nothing_of_three_classes() -> None:
     rows = [
-        (labeled([G, N, B, OK], "a"), three_way((0.1, 0.2, 0.7), (0.1, 0.7, 0.2), (0.5, 0.2, 0.3), (0.9, 0.1, 0.0))),
+        (labeled([G, N, B], "a"), three_way((0.1, 0.2, 0.7), (0.1, 0.7, 0.2), (0.5, 0.2, 0.3))),
         (labeled([None, G], "b"), three_way((1, 0, 0), (0.45, 0.5, 0.05))),
+        (labeled([OK, B], "c"), three_way((0.9, 0.1, 0.0), (0.1, 0.1, 0.8))),
     ]
     found = agreement(rows, 0.5)
-    assert (found.three_class_steps, found.judged_steps) == (4, 5)
+    assert (found.three_class_steps, found.judged_steps) == (4, 6)
     assert found.three_class == pytest.approx(cohen_kappa([1, 0, -1, 1], [1, 0, -1, 0]))
-    assert found.bad == pytest.approx(cohen_kappa([0, 0, 1, 0, 0], [0, 0, 1, 1, 0]))
+    assert found.bad == pytest.approx(cohen_kappa([0, 0, 1, 0, 0, 1], [0, 0, 1, 0, 1, 0]))
 
 
 def test_thresholds_may_be_by_problem() -> None:
@@ -51,8 +52,8 @@ def test_thresholds_may_be_by_problem() -> None:
     assert agreement(rows, {"s0": 0.2, "s1": 0.8}).bad == 1.0
 
 
-@pytest.mark.parametrize("rows", [[], scored(([OK, OK], [0.1, 0.1]))])
-def test_where_chance_agrees_always_there_is_no_kappa(rows: list[tuple[object, object]]) -> None:
+@pytest.mark.parametrize("rows", [[], scored(([OK, OK], [0.1, 0.1])), scored(([G, G], [0.1, 0.9]))])
+def test_where_people_used_one_class_there_is_nothing_to_agree_on(rows: list[tuple[object, object]]) -> None:
     found = agreement(rows, 0.5)  # type: ignore[arg-type]
     assert (found.three_class, found.bad) == (None, None)
 
