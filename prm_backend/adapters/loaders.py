@@ -8,11 +8,14 @@ language-modelling head are read.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -40,7 +43,17 @@ from prm_backend.stepmodel import StepModel
 from prm_backend.types import Solution, SolutionTree, StepScores
 
 PINNED = re.compile(r"[0-9a-f]{40}")
-UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, AttributeError, ImportError, SafetensorError)
+UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    RuntimeError,
+    AttributeError,
+    ImportError,
+    EOFError,
+    UnpicklingError,
+    SafetensorError,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,21 +99,23 @@ def load(
     chosen = preset(adapter) if isinstance(adapter, str) else adapter
     chosen = replace(chosen, revision=revision or chosen.revision, base=str(base) or chosen.base)
     if chosen.loader not in ("transformers", "lora"):
-        raise PrmError(f"adapter {chosen.name} is read by {chosen.readout}, which has its own loader")
+        kind = "implicit.ImplicitPrm" if chosen.readout == "log_ratio" else "generative.GenerativePrm"
+        raise PrmError(f"adapter {chosen.name} has no head on a step: load it with prm_backend.adapters.{kind}")
     if allow_remote_code and not PINNED.fullmatch(chosen.revision):
         raise CheckpointError(f"{path_or_id}: remote code needs a pinned revision (a commit hash of 40 hex digits)")
     folder = folder_of(path_or_id, chosen.revision)
     base_folder = folder_of(chosen.base, "") if chosen.loader == "lora" else folder
     described = folder if (folder / "tokenizer_config.json").exists() else base_folder
+    remote = allow_remote_code and not is_known(base_folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(described, trust_remote_code=allow_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(described, trust_remote_code=remote)
     except UNREADABLE as error:
         raise CheckpointError(f"{described}: the tokenizer does not load ({error})") from error
     renderer = Renderer(chosen, tokenizer)
     if chosen.loader == "lora":
         body, head = adapted(folder, base_folder, label_ids(chosen, tokenizer), dtype=dtype)
     else:
-        body = body_of(folder, dtype=dtype, allow_remote_code=allow_remote_code)
+        body = body_of(folder, dtype=dtype, remote_code=remote)
         head = head_of(folder, chosen, body, tokenizer)
     model = StepModel(body, head.float(), readout_of(chosen))
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -117,15 +132,34 @@ def folder_of(path_or_id: str | Path, revision: str) -> Path:
         raise CheckpointError(f"{path_or_id}: no such folder, and nothing on the hub ({error})") from error
 
 
-def body_of(folder: Path, *, dtype: torch.dtype | None, allow_remote_code: bool) -> PreTrainedModel:
+def is_known(folder: Path) -> bool:
+    """Whether transformers has this architecture itself, so that no code of the checkpoint's is needed."""
+    try:
+        return bool(json.loads((folder / "config.json").read_text())["model_type"] in CONFIG_MAPPING)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}: config.json cannot be read ({error})") from error
+
+
+@contextmanager
+def without_load_report() -> Iterator[None]:
+    """transformers warns of tensors that the body has no use for: the head, which is read apart."""
+    logger = logging.getLogger("transformers.modeling_utils")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def body_of(folder: Path, *, dtype: torch.dtype | None, remote_code: bool) -> PreTrainedModel:
     """The base model without any head. Raises `CheckpointError` naming the first tensor that the files lack."""
     try:
-        kind = json.loads((folder / "config.json").read_text())["model_type"]
-        remote = allow_remote_code and kind not in CONFIG_MAPPING
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=remote)
-        loading: Any = AutoModel.from_pretrained(
-            folder, config=config, dtype=dtype or "auto", output_loading_info=True, trust_remote_code=remote
-        )
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=remote_code)
+        with without_load_report():
+            loading: Any = AutoModel.from_pretrained(
+                folder, config=config, dtype=dtype or "auto", output_loading_info=True, trust_remote_code=remote_code
+            )
     except UNREADABLE as error:
         raise CheckpointError(f"{folder}: the model does not load ({error})") from error
     model, report = loading
@@ -234,7 +268,7 @@ class Tensors:
                     self.files = dict.fromkeys(self._names(folder / name), folder / name)
                 if self.files:
                     return
-        except (*UNREADABLE, TypeError, EOFError) as error:
+        except (*UNREADABLE, TypeError) as error:
             raise CheckpointError(f"{folder}: the weights cannot be read ({error})") from error
         raise CheckpointError(f"{folder}: there are no weights (model.safetensors or pytorch_model.bin)")
 
@@ -248,7 +282,7 @@ class Tensors:
             raise CheckpointError(f"{self.folder}: tensor {name} is missing")
         try:
             tensor = self._slice(self.files[name], name)
-        except (*UNREADABLE, EOFError) as error:
+        except UNREADABLE as error:
             raise CheckpointError(f"{self.folder}: tensor {name} cannot be read ({error})") from error
         found = tuple(tensor.get_shape() if hasattr(tensor, "get_shape") else tensor.shape)
         fits = len(found) == len(shape) and all(want in (None, have) for want, have in zip(shape, found, strict=True))

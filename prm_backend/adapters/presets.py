@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from prm_backend.adapters.beyond_heads import PRESETS_BEYOND_HEADS
 from prm_backend.adapters.spec import Adapter
 from prm_backend.errors import PrmError
 
@@ -327,6 +328,7 @@ PRESETS: dict[str, Adapter] = {
         QWEN_UW_PRM800K,
         MATH_PSA,
         ACTPRM,
+        *PRESETS_BEYOND_HEADS,
     )
 }
 

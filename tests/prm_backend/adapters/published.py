@@ -26,7 +26,10 @@ from transformers import (
     Qwen2Model,
 )
 
+from prm_backend.adapters import PRESETS
 from tests.prm_backend.adapters import tokenizers
+
+HEADS = {name: preset for name, preset in PRESETS.items() if preset.head != "none"}
 
 WIDTH = 16
 SHAPE: dict[str, Any] = {

@@ -23,7 +23,10 @@ from transformers import (
 
 Triple = tuple[float, float, float]
 BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
-HARMLESS = "You are a helpful and harmless assistant. You should think step-by-step and put your final answer within \\boxed{}."
+HARMLESS = (
+    "You are a helpful and harmless assistant. You should think step-by-step and put your final answer "
+    "within \\boxed{}."
+)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

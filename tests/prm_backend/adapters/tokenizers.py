@@ -57,6 +57,7 @@ def byte_level(ids: dict[str, int], control: dict[str, int]) -> Tokenizer:
     tokenizer.pre_tokenizer = PreTokenizers(
         [Split(Regex(PIECES), behavior="isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
     )
+    tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in control])
     return tokenizer
 
