@@ -10,6 +10,12 @@ _HEADING = re.compile(r"^#+ *answer\b:?", re.IGNORECASE | re.MULTILINE)
 _PHRASE = re.compile(r"\banswer(?: is|:| =)(?: *:)?", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"\.\s|\n")
 _NUMBER = re.compile(r"(?:(?<![\w)])-)?(?:\d+(?:,\d{3})*(?:\.\d+)?|(?<![\w.])\.\d+)(?:/\d+)?%?")
+_CHOICE = re.compile(
+    r"(?i:\b(?:choice|option))"
+    r"(?:_(?=[A-E](?![\w/]))"
+    r"|[\s:]{1,9}(?=\(?[A-E]\)?[*\s]{0,9}(?:$|[.:;,(\n]|[–-]\s|is (?:the )?(?:correct|right|best)\b)))"
+    r"(\([A-E]\)|[A-E])"
+)
 _EDGES = " \t\r\n*`."
 
 
@@ -19,16 +25,20 @@ def final_answer_of(last_step: str) -> str | None:
     1. what follows the last `# Answer` heading (PRM800K);
     2. the content of the last `\boxed{...}`;
     3. what follows the last "answer is", "answer:" or "answer =", to the end of the sentence;
-    4. the last number.
+    4. the letter of the last "choice B" or "option (B)" in the last two lines that stands by itself: "Choice_B: 12 cm",
+       but not "option B costs 12";
+    5. the last number.
     """
     text = last_step[-20 * MAX_ANSWER_CHARS :]
     heading = [match.end() for match in _HEADING.finditer(text)]
     phrase = [match.end() for match in _PHRASE.finditer(text)]
+    choices = _CHOICE.findall("\n".join(text.rstrip().rsplit("\n", 2)[-2:]))
     numbers = _NUMBER.findall(text)
     candidates = (
         text[heading[-1] :].strip() if heading else "",
         last_boxed(text),
         without_delimiters(_SENTENCE_END.split(text[phrase[-1] :], maxsplit=1)[0]) if phrase else "",
+        choices[-1] if choices else "",
         numbers[-1] if numbers else "",
     )
     return next((candidate for candidate in candidates if candidate), None)

@@ -6,11 +6,11 @@ import re
 
 from prm_backend.grading.answers import last_boxed, without_delimiters
 
-_MARKUP = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox)\s*\{([^{}]*)\}|\\[!,;: ]|\\left|\\right|[*_`$]")
+_MARKUP = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox)\s*\{([^{}]*)\}|\\[!,;: ]|\\left|\\right|[*`$]")
 _BARE = re.compile(r"\(\s*([A-Ea-e])\s*\)|([A-E])\s*[.):]?")
 _ALONE = re.compile(r"([a-e])\s*[.):]?")
 _LEADING = re.compile(r"\(\s*([A-Ea-e])\s*\)|([A-E])\s*[.):]")
-_PHRASE = re.compile(r"\b(?:answer|option|choice)\b(?:\s+is\b)?(?:\s+(?:option|choice)\b)?\s*:?\s*", re.IGNORECASE)
+_PHRASE = re.compile(r"\b(?:answer|option|choice)(?![a-zA-Z])(?:\s+is\b)?[\s:_]*", re.IGNORECASE)
 _AFTER_PHRASE = re.compile(r"\(\s*([A-Ea-e])\s*\)|([A-E])\b")
 _ANOTHER = re.compile(r"\s*(?:,|/|&|and\b|or\b)\s*\(?[A-Ea-e]\b(?!')|.*\([A-Ea-e]\)", re.DOTALL)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
+from collections import Counter
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prm_backend.grading import MAX_ANSWER_CHARS, Grader, Verdict, Verdicts
+from prm_backend.grading import MAX_ANSWER_CHARS, Grader, Verdict, Verdicts, final_answer_of
 from prm_backend.grading.choices import chosen, is_choice
 from prm_backend.grading.conservative import compare_conservatively, normal_form
 from prm_backend.grading.plain import compare_plainly, number
@@ -59,6 +62,8 @@ def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
         "Answer: B",
         "Answer: B. 12 cm",
         "Option B is right",
+        "Choice_B",
+        "Choice_B: 4/3 V",
         "First I thought of option A, but the answer is B, not C",
     ],
 )
@@ -230,6 +235,35 @@ def test_correct_is_what_is_plainly_equal_and_only_simple_mathematics_is_asked_a
     reference: str, answer: str, verdict: Verdict | list[tuple[str, str]]
 ) -> None:
     assert compare_conservatively(reference, answer) == verdict
+
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+def share_of_each(name: str) -> dict[tuple[bool, Verdict | None, Verdict | None], float]:
+    """Over the rows whose final answer is known to be right or wrong: how often the truth meets the verdicts."""
+    rows = [json.loads(line) for line in (SHARED / f"{name}.jsonl").read_text().splitlines()]
+    found: Counter[tuple[bool, Verdict | None, Verdict | None]] = Counter()
+    for row in rows:
+        if row["final_answer_correct"] is not None and row["ground_truth_answer"]:
+            pair = (row["ground_truth_answer"], final_answer_of(row["steps"][-1]) or "")
+            second = compare_conservatively(*pair)
+            verdicts = (compare_plainly(*pair), second if isinstance(second, Verdict) else None)
+            found[(row["final_answer_correct"], *verdicts)] += 1
+    return {key: count / found.total() for key, count in found.items()}
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs real solutions beside the repository")
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("gsm8k_model_solutions", 0.999), ("mr_ben_math", 0.96), ("mr_ben_chemistry", 0.96), ("mr_ben_physics", 0.96)],
+)
+def test_on_real_solutions_nearly_all_answers_are_told_and_hardly_one_wrongly(name: str, known: float) -> None:
+    shares = share_of_each(name)
+    right = shares.get((True, CORRECT, CORRECT), 0) + shares.get((False, INCORRECT, INCORRECT), 0)
+    wrong = sum(shares.get((truth, told, told), 0) for truth, told in ((True, INCORRECT), (False, CORRECT)))
+    assert right >= known
+    assert wrong <= 0.006  # some rows of the source itself were read wrongly
 
 
 def test_both_verdicts_are_kept_and_disagreement_shows() -> None:
