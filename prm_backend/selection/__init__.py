@@ -5,7 +5,7 @@ picks = select(pool, Policy(0.3, {"disagreement": 1.0}, diverse_among=4), 500, n
 """
 
 from prm_backend.selection.batch import Arm, Pick, draw_random, random_count, select, select_active
-from prm_backend.selection.candidates import Candidates, SelectionError
+from prm_backend.selection.candidates import Candidates, SelectionError, count_labelings
 from prm_backend.selection.strategies import NEVER, STRATEGY_OF, Strategy, most_uncertain_steps
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Pick",
     "SelectionError",
     "Strategy",
+    "count_labelings",
     "draw_random",
     "most_uncertain_steps",
     "random_count",

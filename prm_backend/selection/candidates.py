@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,3 +178,23 @@ class Candidates:
     def _refuse(self, wrong: Booleans, why: str) -> None:
         if wrong.any():
             raise ValueError(f"{self.keys[int(wrong.argmax())]}: {why}")
+
+
+def count_labelings(
+    keys: Sequence[str], problem_keys: Sequence[str], said: Iterable[tuple[str, str, bool]]
+) -> tuple[Integers, Integers]:
+    """`labelings` and `errors_found` (n,) of candidates, from (key, problem key, found an error) of every labeling, of
+    solutions in the pool and of others: those of the solution itself, or where it has none, those of its problem."""
+    count: Counter[tuple[str, str]] = Counter()
+    errors: Counter[tuple[str, str]] = Counter()
+    for key, problem_key, found_error in said:
+        for about in (("solution", key), ("problem", problem_key)):
+            count[about] += 1
+            errors[about] += found_error
+    sources = [
+        ("solution", key) if count[("solution", key)] else ("problem", problem_key)
+        for key, problem_key in zip(keys, problem_keys, strict=True)
+    ]
+    return np.array([count[about] for about in sources], np.int64), np.array(
+        [errors[about] for about in sources], np.int64
+    )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from prm_backend.policy import EVERY_STRATEGY, Policy
-from prm_backend.selection import Candidates, select
+from prm_backend.selection import Candidates, count_labelings, select
 from prm_backend.types import StepScores
 
 
@@ -95,6 +95,14 @@ def test_one_very_long_solution_among_short_ones_is_packed_as_it_is() -> None:
     candidates = Candidates.of_arrays(["a", "b", "c", "d"], range(4), lengths, bad)
     assert candidates.solution_score() == pytest.approx([0.999, 0.999**5000, 1.0, 0.999**2])
     assert candidates.reached()[[0, 1, 5000, 5001, 5002]] == pytest.approx([1, 1, 0.999**4999, 1, 0.999])
+
+
+def test_labelings_are_those_of_the_solution_or_else_of_its_problem() -> None:
+    said = [("s", "p", True), ("s", "p", False), ("gone", "p", True), ("gone", "q", True), ("gone too", "q", False)]
+    labelings, errors_found = count_labelings(["s", "t", "u", "v"], ["p", "p", "q", "r"], said)
+    assert labelings.tolist() == [2, 3, 2, 0]
+    assert errors_found.tolist() == [1, 2, 1, 0]
+    assert count_labelings([], [], said)[0].shape == (0,)
 
 
 def big_pool(count: int, dimensions: int) -> Candidates:
