@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from prm_backend.adapters.beyond_heads import PRESETS_BEYOND_HEADS
@@ -338,3 +339,31 @@ def adapter(name: str) -> Adapter:
     if name not in PRESETS:
         raise PrmError(f"no adapter is called {name!r}; there are {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def markdown() -> str:
+    """The presets as a table and a list of notes: what docs/adapters.md shows."""
+    head = "| preset | checkpoints | text | a step is judged at | output | most tokens | licence |"
+    notes = "\n".join(f"- `{preset.name}`: {preset.notes}" for preset in PRESETS.values() if preset.notes)
+    return "\n".join([head, "|---" * 7 + "|", *map(row, PRESETS.values())]) + f"\n\n{notes}\n"
+
+
+def row(preset: Adapter) -> str:
+    separator = f"`{json.dumps(preset.separator, ensure_ascii=False)}`"
+    ids = f" ({', '.join(map(str, preset.separator_ids))})" if preset.separator_ids else ""
+    places = {
+        "separator": f"the separator {separator}{ids}",
+        "last_step_token": f"its last token{f' but {preset.read_offset}' if preset.read_offset else ''}",
+        "before_label": "the token before its label",
+    }
+    words = f"the words {', '.join(f'`{word}`' for word in preset.label_words)}: " if preset.label_words else ""
+    cells = [
+        f"`{preset.name}`",
+        preset.source,
+        f"{preset.template}, {'at once' if preset.tokenization == 'joint' else 'step by step'}",
+        places[preset.position] if preset.head != "none" else "the whole step",
+        f"{preset.readout}, {words}{', '.join(preset.classes)}",
+        str(preset.max_tokens),
+        preset.licence,
+    ]
+    return f"| {' | '.join(cells)} |"

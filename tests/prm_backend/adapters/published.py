@@ -42,6 +42,7 @@ SHAPE: dict[str, Any] = {
     "initializer_range": 0.4,
     "tie_word_embeddings": False,
 }
+TOKENIZER_CLASSES = {"qwen2": "Qwen2Tokenizer", "llama": "PreTrainedTokenizerFast", "mistral": "LlamaTokenizer"}
 HOSTILE_CODE = "raise AssertionError('code of a checkpoint ran')\n"
 
 
@@ -73,6 +74,10 @@ def write(
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     described = json.loads((folder / "config.json").read_text()) | (config or {})
+    cut = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(cut | {"tokenizer_class": TOKENIZER_CLASSES[described["model_type"]]})
+    )
     if architecture:
         described["architectures"] = [architecture]
     (folder / "config.json").write_text(json.dumps(described))
