@@ -91,7 +91,10 @@ def test_wrong_usage_is_exit_code_2() -> None:
         main(["train"])
 
 
-@pytest.mark.parametrize("command", [[], ["pretrain"], ["train"], ["score"], ["evaluate"], ["generate"]])
+COMMANDS = ("pretrain", "train", "score", "evaluate", "generate", "select", "grade", "convert", "adapters")
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help_teaches_and_loads_no_torch(command: list[str]) -> None:
     code = (
         "import sys, runpy\n"

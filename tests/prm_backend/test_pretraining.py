@@ -101,7 +101,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared data are not here")
 def test_real_solutions_with_latex_pretrain_and_score(tmp_path: Path) -> None:
-    from prm_backend.__main__ import records, solution_of
+    from prm_backend.cli.files import records, solution_of
 
     pool = [solution_of(record) for record in records([SHARED / "processbench_math.jsonl"])][:12]
     scorer = Scorer.load(pretrain_embedded(pool, tmp_path / "cold", steps=1))
