@@ -1,8 +1,8 @@
 """Labeled solutions as trees, in which every rated completion carries a loss at its own read position.
 
 The path that a labeling followed is the trunk; a completion that was rated but not followed is a branch of one step.
-What stands before a branch is in the tree once, so its tokens are computed once. Steps that nobody rated, and steps that
-a labeler wrote, are read by the steps behind them and carry no loss.
+What stands before a branch is in the tree once, so its tokens are computed once. Steps that nobody rated, and steps
+that a labeler wrote, are read by the steps behind them and carry no loss.
 """
 
 from __future__ import annotations

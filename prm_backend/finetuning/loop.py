@@ -1,8 +1,9 @@
 """The training loop: torch and accelerate over any discriminative PRM.
 
-One process or several (started by `accelerate launch` or, on CPUs, torchrun): each optimizer step is made of the same labeled trees either way, its loss
-is divided by the label weight of all of them, and so neither the number of processes nor the cut into forward passes
-changes what is learned. FSDP goes through accelerate's own configuration; it is untested here, as it needs GPUs.
+One process or several (started by `accelerate launch` or, on CPUs, torchrun): each optimizer step is made of the same
+labeled trees either way, its loss is divided by the label weight of all of them, and so neither the number of processes
+nor the cut into forward passes changes what is learned. FSDP goes through accelerate's own configuration; it is
+untested here, as it needs GPUs.
 """
 
 from __future__ import annotations

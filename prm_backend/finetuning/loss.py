@@ -45,10 +45,9 @@ class Objective(nn.Module):
     """What is differentiated, as one module: whatever wraps a model for several processes sees all of it."""
 
     def __init__(self, model: StepModel, *, pull: float) -> None:
-        """`pull` multiplies the regulariser of a head that has one."""
+        """`pull`, where not 0, multiplies the regulariser of the head."""
         super().__init__()
-        self.model = model
-        self.pull = pull if hasattr(model.head, "pull") else 0.0
+        self.model, self.pull = model, pull
 
     def forward(
         self,
@@ -65,5 +64,5 @@ class Objective(nn.Module):
         logs = served_logs(raw, self.model.readout) if served else log_probabilities(raw, self.model.readout)
         loss = step_losses(logs, targets, head_weights).sum()
         if self.pull and share:
-            loss = loss + self.pull * share * self.model.head.pull()  # type: ignore[operator]  # checked above
+            loss = loss + self.pull * share * self.model.head.pull()  # type: ignore[operator]  # a head that has one
         return loss

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import random
 import shutil
 import tempfile
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from prm_backend.errors import PrmError
@@ -127,7 +125,9 @@ def load_state(folder: Path, *, run: str) -> State | None:
                 rest=torch.load(path / "rest.pt", map_location="cpu", weights_only=True),
                 best=load_file(path / "best.safetensors") if where["best"] else None,
             )
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pickle.PickleError) as error:
+        except PrmError:
+            raise
+        except Exception as error:  # there is no end to what a damaged file can raise
             broken.append(f"{path.name} ({error})")
     if broken:
         raise PrmError(f"{folder}: no state can be read: {', '.join(broken)}")

@@ -39,7 +39,8 @@ class Trainer:
         if not self.trainable:
             raise PrmError("the model has no parameter that trains")
         self.frozen = {name for name, _ in model.named_parameters()} - set(self.trainable)
-        self.objective = Objective(model, pull=recipe.pull / total_weight)
+        self.pull = recipe.pull / total_weight if hasattr(model.head, "pull") else 0.0
+        self.objective = Objective(model, pull=self.pull)
         self.optimizer: Any = None
         self.learning_rate = 0.0
         self.begun = False
@@ -66,7 +67,7 @@ class Trainer:
         """A new optimizer for what the stage trains."""
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name in self.trainable and (stage.trains == "all" or not _of_body(name)))
-        self.objective = Objective(self.model, pull=self.objective.pull)
+        self.objective = Objective(self.model, pull=self.pull)
         # One kernel for all parameters of a kind and device, on CPU too.
         optimizer = torch.optim.AdamW(self._groups(stage), lr=stage.learning_rate, betas=self.recipe.betas, fused=True)
         self.objective, self.optimizer = self.accelerator.prepare(self.objective, optimizer)
@@ -78,7 +79,7 @@ class Trainer:
         groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
-                pulled = bool(self.objective.pull) and name.startswith("head.")
+                pulled = bool(self.pull) and name.startswith("head.")
                 flat = parameter.ndim < 2 or name.endswith("bias") or pulled
                 key = (rates[_of_body(name)], 0.0 if flat else self.recipe.weight_decay)
                 groups.setdefault(key, []).append(parameter)
@@ -94,7 +95,7 @@ class Trainer:
         if self.begun:
             self.accelerator.unwrap_model(self.objective, keep_fp32_wrapper=False)
             self.accelerator.free_memory()
-            self.objective = Objective(self.model, pull=self.objective.pull)
+            self.objective = Objective(self.model, pull=self.pull)
             self.optimizer, self.begun = None, False
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name in self.trainable)

@@ -1,4 +1,4 @@
-"""A PRM small enough to train in a second, and labeled solutions for it; as a program, runs that other processes need."""
+"""A PRM small enough to train in a second, and labeled solutions for it; as a program, what other processes run."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     """Label counts differ between them, and 5 solutions a step do not divide by 2."""
     stages = (Stage("head", epochs=1, learning_rate=1e-2), Stage("all", epochs=2, learning_rate=3e-3))
     recipe = little_recipe(stages=stages, solutions_per_step=5, batch_tokens=400, patience=10)
-    launch = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0")
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     start(*launch, kind="train", folder=tmp_path / "two", recipe=recipe)
     one = weights_of(run_of(tmp_path / "one", recipe, dropout=0.0))
     first, second = (load_file(tmp_path / "two" / f"weights-{rank}.safetensors") for rank in range(2))

@@ -118,7 +118,7 @@ def test_early_stopping_ends_with_the_best_weights(tmp_path: Path) -> None:
     """So high a learning rate that it gets worse."""
     recipe = little_recipe(stages=(Stage("all", epochs=30, learning_rate=0.05),), patience=2, evaluate_every=1)
     model = little_model()
-    weights, result = trained(tmp_path, recipe, model=model)
+    _, result = trained(tmp_path, recipe, model=model)
     losses = [row["validation_loss"] for row in rows(result, "validation")]
     best = min(losses)
     assert result.stopped_early
