@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from prm_backend.batching import Encoded
 from prm_backend.types import Solution, SolutionTree, StepNode
 
-# One masked pair of tokens costs about this many times its share of 4 · hidden FLOPs at the speed of the linear layers.
-# Measured by bench/scoring.py on CPU.
-MASKED_PAIR = 4.0
+# One masked pair of tokens costs about this many times its share of 4 · hidden FLOPs at the speed of the linear layers:
+# 1.2 to 2.4 on CPU in fp32, for 2 to 16 branches behind 64 to 512 tokens (the crossover of bench/scoring.py).
+MASKED_PAIR = 2.0
 
 
 def paths(parents: Sequence[int]) -> list[tuple[int, ...]]:
