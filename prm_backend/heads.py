@@ -59,11 +59,17 @@ class EnsembleHead(nn.Module):
     def __init__(self, hidden: int, spec: HeadSpec, *, seed: int = 0) -> None:
         super().__init__()
         self.spec = spec
-        random = torch.Generator().manual_seed(seed)
-        anchor = torch.randn(spec.heads, spec.classes, hidden, generator=random) * spec.scale / math.sqrt(hidden)
-        self.register_buffer("anchor", anchor)
-        self.weight = nn.Parameter(anchor.clone())
-        self.bias = nn.Parameter(torch.zeros(spec.heads, spec.classes))
+        self.register_buffer("anchor", torch.empty(spec.heads, spec.classes, hidden))
+        self.weight = nn.Parameter(torch.empty_like(self.anchor))
+        self.bias = nn.Parameter(torch.empty(spec.heads, spec.classes))
+        self.reset_parameters(torch.Generator().manual_seed(seed))
+
+    @torch.no_grad()
+    def reset_parameters(self, random: torch.Generator | None = None) -> None:
+        """Draw new random weights, those to be pulled to as well; from torch's global numbers unless given others."""
+        self.anchor.normal_(std=self.spec.scale / math.sqrt(self.anchor.shape[-1]), generator=random)
+        self.weight.copy_(self.anchor)
+        self.bias.zero_()
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         with torch.autocast(hidden.device.type, enabled=False):
@@ -99,7 +105,12 @@ class AttentionPooling(nn.Module):
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.query = nn.Parameter(torch.zeros(hidden))
+        self.query = nn.Parameter(torch.empty(hidden))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        self.query.zero_()
 
     def forward(self, hidden: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
         steps = len(batch.row)

@@ -5,8 +5,8 @@ prompt and the first step.
 
 What can be said in that form without loss is converted, and nothing else. A head of two classes is one linear layer of
 two labels. A head of three is not: p(0) + p(+) = exp z0 + exp z+ is no exponential of a linear function. Nor is the
-mean over several heads, nor pooling over a step's tokens; and an encoder of ours does not look ahead, while one of TRL's
-does. A LoRA adapter is merged into the weights.
+mean over several heads, nor pooling over a step's tokens; and an encoder of ours does not look ahead, while one of
+TRL's does. A LoRA adapter is merged into the weights.
 """
 
 from __future__ import annotations

@@ -90,6 +90,16 @@ def test_heads_start_apart_and_by_their_seed() -> None:
     assert spread(first, hidden_states(50, seed=0)) > 0.05
 
 
+def test_a_head_started_anew_is_pulled_to_new_weights() -> None:
+    head = EnsembleHead(HIDDEN, SPEC)
+    before = head.anchor.clone()
+    head.bias.data += 1
+    torch.manual_seed(1)
+    head.reset_parameters()
+    assert not torch.equal(head.anchor, before)
+    assert head.pull().item() == head.bias.abs().sum().item() == 0.0
+
+
 def test_read_out_is_the_mean_of_probabilities_not_of_logits() -> None:
     raw = torch.tensor([[[8.0, 0.0, 0.0], [0.0, 0.0, 8.0]]])
     read = ensemble_readout(raw)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, T5Config, T5Model
 
+from prm_backend import engine
 from prm_backend.batching import Encoded, TokenBatch
 from prm_backend.checkpoints import BACKBONE, CARD, HEAD, LORA, METADATA, load_checkpoint, load_full_metadata
 from prm_backend.encoding import SolutionTooLong
@@ -94,6 +95,16 @@ def test_eager_attention_reads_as_sdpa_does(backbones: Backbones, family: str) -
     assert_close(raw_scores(prm, TREE, SOLUTION), fast, atol=1e-5, rtol=0)
 
 
+def test_a_body_without_attention_reads_solutions_and_refuses_trees(backbones: Backbones) -> None:
+    prm = build(backbones("mamba"), max_tokens=128)
+    assert_close(raw_scores(prm, SOLUTION)[:1], raw_scores(prm, replace(SOLUTION, steps=SOLUTION.steps[:1])))
+    with pytest.raises(PrmError, match="t1: this backbone cannot share beginnings; score each path alone"):
+        prm.encode(TREE)
+    ((_, scores),) = engine.score(prm, [TREE])
+    alone = [raw_scores(prm, path_to(TREE, node))[-1].softmax(-1)[:, 0].mean() for node in range(len(TREE.nodes))]
+    assert_close(torch.tensor(scores.bad), torch.stack(alone))
+
+
 def test_attention_that_cannot_take_a_mask_is_refused(backbones: Backbones) -> None:
     prm = build(backbones("llama"))
     prm.model.body.config._attn_implementation = "flash_attention_2"  # type: ignore[union-attr]
@@ -107,6 +118,17 @@ def test_company_and_padding_do_not_matter(backbones: Backbones, family: str) ->
     together = raw_scores(prm, OTHER, SOLUTION, OTHER)
     apart = torch.cat([raw_scores(prm, item) for item in (OTHER, SOLUTION, OTHER)])
     assert_close(together, apart, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["mistral", "modernbert"])
+def test_the_engine_scores_solutions_and_trees_of_any_body(backbones: Backbones, family: str) -> None:
+    prm = build(backbones(family), pooling="attention")
+    scored = list(engine.score(prm, [SOLUTION, TREE, OTHER], tokens_per_batch=150))
+    assert [key for key, _ in scored] == ["s1", "t1", "s2"]
+    for (_, scores), item in zip(scored, (SOLUTION, TREE, OTHER), strict=True):
+        judged = prm.model.judge(TokenBatch.of([prm.encode(item)]))
+        columns = torch.tensor([scores.bad, scores.neutral, scores.good, scores.spread])
+        assert_close(columns, torch.cat([judged.p, judged.spread[:, None]], dim=1).T, atol=1e-5, rtol=0)
 
 
 def test_roberta_positions_are_its_own(backbones: Backbones) -> None:
@@ -220,7 +242,9 @@ def test_dropout_of_a_body_that_does_not_train_stays_off(backbones: Backbones) -
 def test_gradient_checkpointing_changes_no_gradient(backbones: Backbones, arguments: dict[str, object]) -> None:
     gradients = []
     for checkpointing in (False, True):
-        prm = build(backbones("llama"), gradient_checkpointing=checkpointing, **arguments)
+        prm = build(backbones("llama"), **arguments)
+        if checkpointing:
+            prm.model.body.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
         prm.model.train()
         prm.model(TokenBatch.of([prm.encode(TREE)])).square().sum().backward()
         gradients.append([parameter.grad for parameter in prm.model.parameters() if parameter.requires_grad])
@@ -389,6 +413,8 @@ def test_what_cannot_be_read_step_by_step_is_refused(tmp_path: Path, backbones: 
     )
     with pytest.raises(CheckpointError, match="t5: this architecture cannot be read step by step"):
         OwnPrm.build(tmp_path / "t5", max_tokens=100)
+    with pytest.raises(CheckpointError, match="deberta-v2: this architecture cannot be read step by step"):
+        OwnPrm.build(backbones("deberta-v2"))
     with pytest.raises(CheckpointError, match="not a transformers model"):
         OwnPrm.build(tmp_path / "nowhere")
 

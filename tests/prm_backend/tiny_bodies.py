@@ -9,10 +9,18 @@ import torch
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    DebertaV2Config,
+    DebertaV2Model,
+    Gemma2Config,
+    Gemma2ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     ModernBertConfig,
     ModernBertModel,
     PreTrainedModel,
@@ -28,7 +36,7 @@ from prm_backend.encoding import train_tokenizer
 from prm_backend.types import Solution, SolutionTree, StepNode
 from tests.prm_backend.tiny import byte_level_tokenizer
 
-CAUSAL = ("qwen2", "qwen2-windows", "qwen3", "llama", "mistral")
+CAUSAL = ("qwen2", "qwen2-windows", "qwen3", "llama", "mistral", "mixtral", "gemma2")
 ENCODERS = ("bert", "roberta", "modernbert")
 WINDOW = 6  # tokens, far fewer than a solution has
 SHAPE: dict[str, Any] = {
@@ -79,6 +87,14 @@ def model_of(family: str, vocabulary: int) -> PreTrainedModel:
             return LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, **GROUPED))
         case "mistral":
             return MistralForCausalLM(MistralConfig(vocab_size=vocabulary, sliding_window=WINDOW, **GROUPED))
+        case "mixtral":
+            return MixtralForCausalLM(MixtralConfig(vocab_size=vocabulary, num_local_experts=4, **GROUPED))
+        case "gemma2":
+            return Gemma2ForCausalLM(Gemma2Config(vocab_size=vocabulary, head_dim=8, sliding_window=WINDOW, **GROUPED))
+        case "mamba":
+            return MambaForCausalLM(MambaConfig(vocab_size=vocabulary, hidden_size=32, num_hidden_layers=2))
+        case "deberta-v2":
+            return DebertaV2Model(DebertaV2Config(vocab_size=vocabulary, relative_attention=True, **SHAPE))
         case "bert":
             return BertForMaskedLM(BertConfig(vocab_size=vocabulary, **SHAPE))
         case "roberta":
