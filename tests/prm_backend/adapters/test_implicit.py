@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from prm_backend.adapters.beyond_heads import EURUS_PRM_STAGE1, EURUS_PRM_STAGE2, PRIME
-from prm_backend.adapters.implicit import ImplicitPrm
+from prm_backend.adapters.implicit import ImplicitPrm, step_bounds
 from prm_backend.encoding import SolutionTooLong
 from prm_backend.errors import PrmError
 from prm_backend.types import Solution
@@ -145,6 +145,21 @@ def test_the_end_of_the_turn_counts_with_the_last_step_and_a_joiner_with_the_ste
         "Step 4: so \\boxed{14}<|end|>",
     ]
     assert encoded.is_chain
+
+
+@pytest.mark.parametrize(
+    ("begin", "ends", "bounds"),
+    [
+        (3, [6, 12], [1, 2, 4]),
+        (3, [7, 12], [1, 3, 4]),
+        (2, [6, 12], [0, 2, 4]),
+        (3, [4, 5, 12], [1, 2, 2, 4]),
+    ],
+)
+def test_a_token_that_crosses_into_a_step_belongs_to_where_it_begins(
+    begin: int, ends: list[int], bounds: list[int]
+) -> None:
+    assert step_bounds([(0, 3), (3, 6), (6, 9), (9, 12)], begin, ends) == bounds
 
 
 def test_a_step_that_is_numbered_already_is_not_numbered_twice(prm: ImplicitPrm) -> None:
