@@ -50,6 +50,8 @@ def random_count(policy: Policy, count: int) -> int:
 def draw_random(candidates: Candidates, count: int, rng: np.random.Generator, *, per_problem: int = 1) -> list[Pick]:
     """The random arm: each problem puts up to `per_problem` of its solutions, drawn by lot, into an urn, and `count`
     are drawn from the urn. So the inclusion probability of a solution is known exactly, and recorded."""
+    if count <= 0:
+        return []
     batch = _Batch(candidates, per_problem)
     urn = batch.best(rng.permutation(len(candidates)), len(candidates))
     sizes = np.bincount(candidates.problem)
@@ -62,7 +64,7 @@ def draw_random(candidates: Candidates, count: int, rng: np.random.Generator, *,
             score=None,
             inclusion_probability=float(min(1.0, per_problem / sizes[candidates.problem[index]]) * from_urn),
         )
-        for index in rng.permutation(urn)[: max(0, count)]
+        for index in rng.permutation(urn)[:count]
     ]
 
 
@@ -93,10 +95,9 @@ def select_active(
 def _ranked(batch: _Batch, name: str, count: int, among: int, rng: np.random.Generator) -> list[Pick]:
     candidates, strategy = batch.candidates, STRATEGY_OF[name]
     scores = np.where(candidates.scored, strategy.scores(candidates), NEVER)
-    order = np.lexsort((rng.random(len(candidates)), -scores))  # ties by lot
-    order = batch.open(order[scores[order] > NEVER])
-    looked_at = batch.best(order, strategy.looked_at(count, among))
-    shares = _shares(scores, order, looked_at)
+    wanted = batch.open(np.flatnonzero(scores > NEVER))
+    looked_at = _best(batch, wanted, scores, strategy.looked_at(count, among), rng)
+    shares = _shares(scores, wanted, looked_at)
     ranked_by = scores[looked_at]
     if strategy.looked_at(count, among) > count:
         chosen, distances = spread_out(*_features(batch, looked_at, name), count, rng)
@@ -109,13 +110,25 @@ def _ranked(batch: _Batch, name: str, count: int, among: int, rng: np.random.Gen
     ]
 
 
-def _shares(scores: Floats, order: Integers, best: Integers) -> Floats:
+def _best(batch: _Batch, wanted: Integers, scores: Floats, count: int, rng: np.random.Generator) -> Integers:
+    """The `count` of `wanted` with the highest scores for which there is room, the highest first, ties by lot."""
+    size = 4 * count  # sorting all would take most of the time
+    while True:
+        lowest = np.partition(scores[wanted], -size)[-size] if size < len(wanted) else NEVER
+        top = wanted[scores[wanted] >= lowest]
+        found = batch.best(top[np.lexsort((rng.random(len(top)), -scores[top]))], count)
+        if len(found) == count or size >= len(wanted):
+            return found
+        size *= 8
+
+
+def _shares(scores: Floats, wanted: Integers, best: Integers) -> Floats:
     """(best,): 1, but for those with the lowest score the share of them that the lot let through."""
     shares: Floats = np.ones(len(best))
     if best.size:
         lowest = scores[best].min()
         last = scores[best] == lowest
-        shares[last] = last.sum() / (scores[order] == lowest).sum()
+        shares[last] = last.sum() / (scores[wanted] == lowest).sum()
     return shares
 
 
@@ -166,21 +179,14 @@ class _Batch:
 
     def best(self, order: Integers, count: int) -> Integers:
         """The first `count` of `order` that are free and for whose problems there is room for all of them."""
-        order, size = self.open(order), 4 * max(0, count)
-        found = self._within_room(order[:size])
-        while len(found) < count and size < len(order):
-            size *= 8
-            found = self._within_room(order[:size])
-        return found[: max(0, count)]
-
-    def _within_room(self, order: Integers) -> Integers:
+        order = self.open(order)
         problem = self.candidates.problem[order]
         grouped = np.argsort(problem, kind="stable")
         sizes = np.bincount(problem, minlength=len(self._room))
         starts = np.cumsum(sizes) - sizes
         place = np.empty(len(order), np.int64)
         place[grouped] = np.arange(len(order)) - starts[problem[grouped]]
-        return order[place < self._room[problem]]
+        return order[place < self._room[problem]][: max(0, count)]
 
     def mark(self, chosen: Integers) -> None:
         self._free[chosen] = False

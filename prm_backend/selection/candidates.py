@@ -120,22 +120,29 @@ class Candidates:
 
     def sums(self, values: Floats) -> Floats:
         """(steps,) -> (n,): the sum over the steps of each solution."""
-        return np.bincount(self.solution, weights=values, minlength=len(self)).astype(np.float64)
+        return np.bincount(self.solution, weights=values, minlength=len(self)).astype(np.float64, copy=False)
+
+    def first_steps(self) -> Integers:
+        """(scored solutions,): the number of the first step of each."""
+        starts = np.ones(len(self.solution), bool)
+        np.not_equal(self.solution[1:], self.solution[:-1], out=starts[1:])
+        return np.flatnonzero(starts)
 
     def reached(self) -> Floats:
         """(steps,): the probability that judging gets as far as this step."""
         reached: Floats = np.ones(len(self.bad))
-        step = np.flatnonzero(np.diff(self.solution, prepend=-1))  # the first step of each solution, then the next
+        step = self.first_steps()  # then the next of each solution, and so on
+        left = np.diff(step, append=len(self.bad))  # steps from there to its end
         while step.size:
-            step = step[step + 1 < len(self.bad)]
-            step = step[self.solution[step] == self.solution[step + 1]] + 1
+            goes_on = left > 1
+            step, left = step[goes_on] + 1, left[goes_on] - 1
             reached[step] = reached[step - 1] * (1 - self.bad[step - 1])
         return reached
 
     def solution_score(self) -> Floats:
         """(n,): the product of 1 - p(−); 1 where there are no scores."""
         score: Floats = np.ones(len(self))
-        last = np.flatnonzero(np.diff(self.solution, append=-1))
+        last = np.append(self.first_steps(), len(self.bad))[1:] - 1
         score[self.solution[last]] = self.reached()[last] * (1 - self.bad[last])
         return score
 
@@ -164,7 +171,7 @@ class Candidates:
                 f"lengths promise {len(self.solution)} steps, but there are {len(self.bad)} of p(−) and "
                 f"{len(self.spread)} of its spread"
             )
-        if (np.diff(self.solution) < 0).any():
+        if (self.solution[1:] < self.solution[:-1]).any():
             raise ValueError("solution must ascend: the steps of one solution stand together")
         if not np.array_equal(np.bincount(self.solution, minlength=len(self)) > 0, self.scored):
             raise ValueError("scored must be True exactly where a solution has steps")

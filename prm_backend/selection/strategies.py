@@ -71,7 +71,7 @@ class LeastConfidence(Strategy):
     def scores(self, candidates: Candidates) -> Floats:
         reached = candidates.reached()
         likeliest = candidates.solution_score()
-        first = np.flatnonzero(np.diff(candidates.solution, prepend=-1))
+        first = candidates.first_steps()
         if first.size:
             of_error = np.maximum.reduceat(reached * candidates.bad, first)
             solution = candidates.solution[first]
