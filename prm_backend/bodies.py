@@ -29,6 +29,10 @@ def training_dtype(device: torch.device, tuning: Tuning) -> torch.dtype:
     return torch.bfloat16 if half else torch.float32
 
 
+# How adapters may start; the other ways that peft knows move a part of the backbone's weights into the adapter.
+HARMLESS_STARTS = (True, False, "gaussian", "orthogonal")
+
+
 @contextmanager
 def quiet_loading() -> Iterator[None]:
     """transformers reports at length which weights of a folder it did not use; what is missing is an error here."""
@@ -61,6 +65,13 @@ def load_backbone(source: Path | str, dtype: torch.dtype) -> tuple[Any, PreTrain
 
 
 def with_lora(body: Any, arguments: Mapping[str, Any]) -> Any:
+    """Raises `PrmError` for arguments that peft does not know, and for those that change or train weights of the
+    backbone itself, which a checkpoint keeps as they were."""
+    beyond = {"modules_to_save", "trainable_token_indices"} & arguments.keys()
+    beyond |= {"bias"} if arguments.get("bias", "none") != "none" else set()
+    beyond |= {"init_lora_weights"} if arguments.get("init_lora_weights", True) not in HARMLESS_STARTS else set()
+    if beyond:
+        raise PrmError(f"LoRA argument {', '.join(sorted(beyond))} would change the backbone beside the adapter")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that will change

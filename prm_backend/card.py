@@ -80,7 +80,7 @@ def table(header: tuple[str, str], rows: list[tuple[str, str]]) -> str:
 
 
 def figure(metric: Metric) -> str:
-    if not isinstance(metric, Mapping):
+    if not isinstance(metric, Mapping) or "value" not in metric:
         return f"{metric:.4g}" if isinstance(metric, float) else inline(metric)
     interval = f" [{metric['lower']:.4g}, {metric['upper']:.4g}]" if {"lower", "upper"} <= metric.keys() else ""
     return f"{metric['value']:.4g}{interval}"

@@ -19,7 +19,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -179,20 +180,27 @@ def write_full_checkpoint(
 
 
 def write_folder(out: Path, fill: Callable[[Path], M]) -> M:
-    """`fill` writes the files and returns what is known of them. The folder appears whole, or not at all."""
+    """`fill` writes the files and returns what is known of them, which is written beside them."""
+    with whole_folder(out) as draft:
+        metadata = fill(draft)
+        (draft / METADATA).write_text(json.dumps(asdict(metadata), indent=2) + "\n")
+    return metadata
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `out` whole, or not at all. Raises `CheckpointError` when `out` exists."""
     if out.exists():
         raise CheckpointError(f"{out}: already exists; a checkpoint is never changed after it is written")
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        metadata = fill(draft)
-        (draft / METADATA).write_text(json.dumps(asdict(metadata), indent=2) + "\n")
+        yield draft
         draft.chmod(0o755)
         os.replace(draft, out)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    return metadata
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -229,7 +237,10 @@ def load_full_metadata(path: Path) -> FullMetadata:
     """Metadata alone of a whole model, without checking the weights."""
     raw = read_metadata(path)
     if raw["format_version"] != FULL_FORMAT_VERSION:
-        raise CheckpointError(f"{path}: heads on frozen features, not a whole model; `scoring.Scorer.load` reads it")
+        raise CheckpointError(
+            f"{path}: heads on frozen features, not a whole model; `scoring.Scorer.load` reads it, and a whole model "
+            f"can be built on its {BACKBONE} folder"
+        )
     try:
         return FullMetadata(**raw)
     except TypeError as error:

@@ -266,7 +266,7 @@ class OwnPrm:
         with the checkpoint that it came from, where the disk allows."""
 
         def fill(draft: Path) -> None:
-            if self.kept_backbone is not None:
+            if self.kept_backbone is not None and self.kept_backbone.exists():
                 shutil.copytree(self.kept_backbone, draft / BACKBONE, copy_function=link_or_copy)
             else:
                 save_backbone(self.model.body, draft / BACKBONE)

@@ -11,9 +11,6 @@ TRL's does. A LoRA adapter is merged into the weights.
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +21,7 @@ from torch import nn
 from transformers import AutoModelForTokenClassification
 
 from prm_backend.bodies import quiet_loading
-from prm_backend.checkpoints import FullMetadata, content_hash, file_hashes
+from prm_backend.checkpoints import FullMetadata, content_hash, file_hashes, whole_folder
 from prm_backend.errors import CheckpointError, PrmError
 from prm_backend.heads import HeadSpec
 from prm_backend.own import OwnPrm
@@ -36,8 +33,6 @@ def to_trl(checkpoint: Path, out: Path) -> None:
     exists, `PrmError` where the model cannot be said in this form exactly."""
     prm = OwnPrm.load(checkpoint, device="cpu", dtype=torch.float32)
     refuse_what_is_not_exact(prm, checkpoint)
-    if out.exists():
-        raise CheckpointError(f"{out}: already exists")
     body: Any = prm.model.body
     body = body.merge_and_unload() if isinstance(body, PeftModel) else body
     config = body.config
@@ -51,16 +46,9 @@ def to_trl(checkpoint: Path, out: Path) -> None:
     with torch.no_grad():
         linear.weight.copy_(prm.model.head.weight[0])
         linear.bias.copy_(prm.model.head.bias[0])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with whole_folder(out) as draft:
         model.save_pretrained(draft)
         prm.tokenizer.save_pretrained(draft)
-        draft.chmod(0o755)
-        os.replace(draft, out)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
 
 
 def refuse_what_is_not_exact(prm: OwnPrm, checkpoint: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,16 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, T5Confi
 
 from prm_backend import engine
 from prm_backend.batching import Encoded, TokenBatch
-from prm_backend.checkpoints import BACKBONE, CARD, HEAD, LORA, METADATA, load_checkpoint, load_full_metadata
+from prm_backend.checkpoints import (
+    BACKBONE,
+    CARD,
+    HEAD,
+    LORA,
+    METADATA,
+    file_hashes,
+    load_checkpoint,
+    load_full_metadata,
+)
 from prm_backend.encoding import SolutionTooLong
 from prm_backend.errors import CheckpointError, PrmError
 from prm_backend.heads import HeadSpec, Pooling
@@ -295,6 +305,9 @@ def test_checkpoints_of_one_untuned_backbone_share_its_files(backbones: Backbone
     OwnPrm.load(tmp_path / "b", trainable=True).save(tmp_path / "c", data_hash="d")
     weights = [(tmp_path / name / BACKBONE / "model.safetensors").stat().st_ino for name in "abc"]
     assert len(set(weights)) == 1
+    shutil.rmtree(tmp_path / "b")
+    prm.save(tmp_path / "d", data_hash="d")
+    assert file_hashes(tmp_path / "d" / BACKBONE) == file_hashes(tmp_path / "a" / BACKBONE)
 
 
 def test_nothing_in_a_checkpoint_says_where_it_was_made(backbones: Backbones, tmp_path: Path) -> None:
@@ -313,11 +326,22 @@ def test_the_card_says_what_it_is(backbones: Backbones, tmp_path: Path) -> None:
         data_hash="d4t4",
         data_version="algebra v3",
         recipe={"lr": 1e-4, "note": "a|b\nc"},
-        metrics={"f1": {"value": 0.512345, "lower": 0.4, "upper": 0.6}, "auroc": 0.9, "steps": 120},
+        metrics={
+            "f1": {"value": 0.512345, "lower": 0.4, "upper": 0.6},
+            "auroc": 0.9,
+            "steps": 120,
+            "per_subset": {"gsm8k": 0.5},
+        },
     )
     card = (tmp_path / "a" / CARD).read_text()
     assert card.startswith('---\nbase_model: "llama"\n')
-    for line in ("| f1 | 0.5123 [0.4, 0.6] |", "| auroc | 0.9 |", "| steps | 120 |", "| note | a\\|b c |"):
+    for line in (
+        "| f1 | 0.5123 [0.4, 0.6] |",
+        "| auroc | 0.9 |",
+        "| steps | 120 |",
+        '| per\\_subset | {"gsm8k": 0.5} |',
+        "| note | a\\|b c |",
+    ):
         assert line in card.splitlines()
     assert "algebra v3" in card
     assert "`d4t4`" in card
@@ -426,6 +450,9 @@ def test_bad_arguments_are_named(backbones: Backbones) -> None:
         OwnPrm.build(backbones("llama"), lora={"rank": 2})
     with pytest.raises(PrmError, match=r"LoRA arguments .*nothing_like_it"):
         OwnPrm.build(backbones("llama"), lora={"target_modules": ["nothing_like_it"]})
+    for arguments in ({"init_lora_weights": "pissa"}, {"bias": "all"}, {"modules_to_save": ["embed_tokens"]}):
+        with pytest.raises(PrmError, match=f"LoRA argument {next(iter(arguments))} would change the backbone"):
+            OwnPrm.build(backbones("llama"), lora=arguments)
     with pytest.raises(PrmError, match="nothing to read at"):
         OwnPrm.build(backbones("llama"), separator="")
     with pytest.raises(ValueError, match="no such head"):

@@ -11,6 +11,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from prm_backend import stores
 from prm_backend.checkpoints import CARD, METADATA
 from prm_backend.errors import CheckpointError
 from prm_backend.heads import HeadSpec
@@ -66,6 +67,22 @@ def test_a_second_push_and_a_second_fetch_move_nothing(folder: Path, url: str, t
     before = {path: path.stat().st_mtime_ns for path in fetched.rglob("*")}
     assert fetch(url, tmp_path / "cache") == fetched
     assert {path: path.stat().st_mtime_ns for path in fetched.rglob("*")} == before
+
+
+def test_two_that_fetch_at_once_end_with_one_folder(
+    folder: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(folder, url)
+    verify, others = stores.verify_files, []
+
+    def meanwhile(path: Path, files: dict[str, str]) -> None:
+        """Another process fetches the same while this one checks what it has."""
+        monkeypatch.setattr(stores, "verify_files", verify)
+        others.append(fetch(url, tmp_path / "cache"))
+        verify(path, files)
+
+    monkeypatch.setattr(stores, "verify_files", meanwhile)
+    assert [fetch(url, tmp_path / "cache")] == others == list((tmp_path / "cache").iterdir())
 
 
 def test_another_checkpoint_is_never_replaced(prm: OwnPrm, folder: Path, url: str, tmp_path: Path) -> None:
