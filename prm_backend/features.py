@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prm_backend import batching
 from prm_backend.checkpoints import Checkpoint
 from prm_backend.encoding import EncodedSolution
 from prm_backend.errors import PrmError
@@ -89,11 +90,4 @@ class FeatureReader:
 
 def token_batches(encoded: Sequence[EncodedSolution]) -> Iterator[list[int]]:
     """Indices in batches of like length, each of at most `TOKENS_PER_BATCH` padded tokens (or one solution)."""
-    batch: list[int] = []
-    for index in sorted(range(len(encoded)), key=lambda index: -len(encoded[index].ids)):
-        if batch and (len(batch) + 1) * len(encoded[batch[0]].ids) > TOKENS_PER_BATCH:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
+    return batching.token_batches([len(solution.ids) for solution in encoded], most_tokens=TOKENS_PER_BATCH)

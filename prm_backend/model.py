@@ -63,7 +63,8 @@ class StepHeads:
         neutral = (1.0 - bad) * sigmoid(features @ self.neutral_weight.T + self.neutral_bias)
         p_bad, p_neutral = bad.mean(axis=1), neutral.mean(axis=1)
         columns = (p_bad, p_neutral, 1.0 - p_bad - p_neutral, bad.std(axis=1))
-        return StepScores(*(tuple(map(float, column)) for column in columns))
+        minus, zero, plus, spread = (tuple(map(float, column)) for column in columns)
+        return StepScores(minus, zero, plus, spread)
 
     def save(self, path: Path) -> None:
         save_file({field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)}, path)
