@@ -7,6 +7,7 @@ language-modelling head are read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -70,6 +71,17 @@ class LoadedPrm:
         from its surroundings."""
         return self.renderer.encode(item)
 
+    def digest(self) -> str:
+        """SHA-256 of all weights and of the tokenizer, in one pass over them. With the adapter it names what scores
+        depend on, as a cache of them must."""
+        content = hashlib.sha256()
+        for name, weights in sorted(self.model.state_dict().items()):
+            content.update(f"{name} {weights.dtype} {tuple(weights.shape)}".encode())
+            content.update(weights.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        tokenizer: Any = self.tokenizer
+        content.update(f"{tokenizer.backend_tokenizer.to_str()} {tokenizer.chat_template}".encode())
+        return content.hexdigest()
+
     def score(self, solutions: Iterable[Solution | SolutionTree]) -> Iterator[tuple[str, StepScores]]:
         """(key, step scores) in input order; what is too long is treated as the adapter says."""
         from prm_backend.engine import score
@@ -103,7 +115,7 @@ def load(
         raise PrmError(f"adapter {chosen.name} has no head on a step: load it with prm_backend.adapters.{kind}")
     if allow_remote_code and not PINNED.fullmatch(chosen.revision):
         raise CheckpointError(f"{path_or_id}: remote code needs a pinned revision (a commit hash of 40 hex digits)")
-    folder = folder_of(path_or_id, chosen.revision)
+    folder = folder_of(path_or_id, chosen.revision, chosen.subfolder)
     base_folder = folder_of(chosen.base, "") if chosen.loader == "lora" else folder
     described = folder if (folder / "tokenizer_config.json").exists() else base_folder
     remote = allow_remote_code and not is_known(base_folder)
@@ -122,14 +134,15 @@ def load(
     return LoadedPrm(chosen, tokenizer, model.to(where).eval().requires_grad_(False), renderer)
 
 
-def folder_of(path_or_id: str | Path, revision: str) -> Path:
-    """The folder itself, or a downloaded copy of the repository."""
-    if Path(path_or_id).is_dir():
-        return Path(path_or_id)
-    try:
-        return Path(snapshot_download(str(path_or_id), revision=revision or None))
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path_or_id}: no such folder, and nothing on the hub ({error})") from error
+def folder_of(path_or_id: str | Path, revision: str, subfolder: str = "") -> Path:
+    """The folder itself, or a downloaded copy of the repository; in it `subfolder`, where there is one."""
+    folder = Path(path_or_id)
+    if not folder.is_dir():
+        try:
+            folder = Path(snapshot_download(str(path_or_id), revision=revision or None))
+        except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+            raise CheckpointError(f"{path_or_id}: no such folder, and nothing on the hub ({error})") from error
+    return folder / subfolder if (folder / subfolder).is_dir() else folder
 
 
 def is_known(folder: Path) -> bool:

@@ -63,7 +63,7 @@ class Renderer:
     def __init__(self, adapter: Adapter, tokenizer: PreTrainedTokenizerBase) -> None:
         self.adapter, self.tokenizer = adapter, tokenizer
         added = {token.content for token in tokenizer.added_tokens_decoder.values()} | set(tokenizer.all_special_tokens)
-        longest_first = sorted((token for token in added if len(token) > 1), key=len, reverse=True)
+        longest_first = sorted((token for token in added if len(token.strip()) > 1), key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         self.frame = None if adapter.template == "plain" else ChatFrame.of(tokenizer, adapter.system)
         self.bos = self._bos()
@@ -85,9 +85,12 @@ class Renderer:
     def encode(self, item: Solution | SolutionTree) -> Encoded:
         """Raises `SolutionTooLong` where a path has more tokens than the model reads, and `PrmError` where a step
         cannot be told from its surroundings; both name the solution."""
-        if isinstance(item, Solution):
-            return self._chain(item.key, item.problem, item.steps)
-        return self._tree(item)
+        steps = item.steps if isinstance(item, Solution) else [node.text for node in item.nodes]
+        try:
+            "".join((item.problem, *steps)).encode()
+        except UnicodeEncodeError as error:
+            raise PrmError(f"solution {item.key}: half of a character stands in its text") from error
+        return self._chain(item.key, item.problem, steps) if isinstance(item, Solution) else self._tree(item)
 
     def ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

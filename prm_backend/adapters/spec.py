@@ -52,6 +52,7 @@ class Adapter:
             generator (writes critiques)
         head, head_tensors: linear and two_layers (Linear, ReLU, Linear) under this tensor name; label_tokens reads the
             rows of the language-modelling head that belong to `label_ids`; ensemble is many networks of three layers
+        subfolder: where a repository keeps the checkpoint, if not at its root
         base: the base model of a lora adapter, or the reference model of a log-ratio
         remote_code: the published repository needs its own code under plain transformers. Loading here never runs it
             where a native loader exists
@@ -85,6 +86,7 @@ class Adapter:
     max_tokens: int
     bos: Bos = "none"
     head_tensors: str = ""
+    subfolder: str = ""
     base: str = ""
     system: str = ""
     prompt_prefix: str = ""

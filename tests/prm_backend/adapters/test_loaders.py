@@ -144,6 +144,22 @@ def test_an_adapter_of_peft_needs_all_of_its_tensors(published: Published, tmp_p
         adapters.load(folder, "math-psa", base=base)
 
 
+def test_a_repository_may_keep_its_checkpoint_in_a_folder(published: Published, tmp_path: Path) -> None:
+    within = Path(shutil.copytree(published("math-psa"), tmp_path / "repository" / "checkpoint-2127"))
+    base = published("math-psa").with_name(f"{published('math-psa').name}-base")
+    whole = adapters.load(within.parent, "math-psa", base=base, device="cpu")
+    assert whole.digest() == adapters.load(within, "math-psa", base=base, device="cpu").digest()
+
+
+def test_the_digest_tells_other_weights_and_another_dtype_apart(spare: Published) -> None:
+    folder = spare("pure")
+    first = adapters.load(folder, "pure", device="cpu").digest()
+    assert adapters.load(folder, "pure", device="cpu").digest() == first
+    assert adapters.load(folder, "pure", device="cpu", dtype=torch.bfloat16).digest() != first
+    change(folder, lambda tensors: tensors.update({"score.bias": tensors["score.bias"] + 1}))
+    assert adapters.load(folder, "pure", device="cpu").digest() != first
+
+
 def test_the_vocabulary_is_not_in_the_model(loaded: Callable[[str], LoadedPrm]) -> None:
     for name in ("math-shepherd-mistral", "versaprm", "math-psa", "fover"):
         assert loaded(name).model.head.weight.shape == (2, 16)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from prm_backend import adapters
 from prm_backend.adapters import PRESETS, LoadedPrm, adapter
 from prm_backend.errors import PrmError
 from prm_backend.types import Solution, SolutionTree, StepNode, StepScores
@@ -57,13 +59,27 @@ def test_an_unknown_preset_is_answered_by_the_list_of_presets() -> None:
 
 @pytest.mark.parametrize("name", HEADS)
 def test_a_tree_scores_as_its_paths_do(name: str, loaded: Load) -> None:
-    nodes = (StepNode("The first is 0.5.", -1), StepNode("Then 1.25.", 0), StepNode("Then 1.5.", 0), StepNode("So.", 2))
+    nodes = (
+        StepNode("The first is 0.5.", -1),
+        StepNode("Then 1.25.", 0),
+        StepNode("Or both at once.", -1),
+        StepNode("Then 1.5.", 0),
+        StepNode("So.", 3),
+    )
     tree = SolutionTree("tree", "p", PROBLEM, nodes)
     prm = loaded(name)
-    ((_, whole), (_, first), (_, second)) = prm.score(
-        [tree, solution("The first is 0.5.", "Then 1.25."), solution("The first is 0.5.", "Then 1.5.", "So.", key="b")]
-    )
-    assert whole.bad == pytest.approx([*first.bad, *second.bad[1:]], abs=1e-5)
+    ways = [("The first is 0.5.", "Then 1.25."), ("The first is 0.5.", "Then 1.5.", "So."), ("Or both at once.",)]
+    whole, first, second, third = (scores for _, scores in prm.score([tree, *(solution(*way) for way in ways)]))
+    assert whole.bad == pytest.approx([*first.bad, *third.bad, *second.bad[1:]], abs=1e-5)
+
+
+def test_what_is_too_long_is_read_in_marked_windows_where_the_adapter_says_so(published: Callable[[str], Path]) -> None:
+    short = replace(adapter("pure"), max_tokens=120, too_long="window")
+    prm = adapters.load(published("pure"), short, device="cpu")
+    (_, scores), (_, whole) = prm.score([solution(*["One more step of it."] * 12), solution("One.", key="short")])
+    assert len(scores) == 12
+    assert scores.windowed_from is not None
+    assert whole.windowed_from is None
 
 
 def test_the_spread_of_an_ensemble_is_that_of_its_heads(loaded: Load, published: Callable[[str], Path]) -> None:

@@ -86,6 +86,31 @@ def test_no_text_can_be_put_together_into_a_control_token(pieces: list[str]) -> 
     assert sum(token == 151644 for token in encoded.ids) == 3
 
 
+@given(problem=st.text(max_size=12), steps=st.lists(st.text(max_size=8), max_size=4), name=st.sampled_from([*HEADS]))
+def test_whatever_is_written_each_step_is_judged_in_its_place_or_refused(
+    problem: str, steps: list[str], name: str
+) -> None:
+    reading = renderer(name)
+    try:
+        encoded = reading.encode(solution(*steps, problem=problem))
+    except PrmError as refused:
+        message = str(refused)
+    else:
+        message = "solution one:"
+        ids, wanted = encoded.ids, reading.separator_ids
+        assert len(encoded.reads) == len(steps)
+        assert (*encoded.starts[1:], len(ids))[-len(steps) :] == encoded.ends or not steps
+        if reading.adapter.position == "separator":
+            assert all(ids[read + 1 - len(wanted) : read + 1] == wanted for read in encoded.reads)
+            assert encoded.reads == tuple(end - 1 for end in encoded.ends)
+    assert message.startswith("solution one:")
+
+
+def test_half_of_a_character_is_an_error_that_names_the_solution() -> None:
+    with pytest.raises(PrmError, match="solution one: half of a character"):
+        renderer("pure").encode(solution("a \ud800 b"))
+
+
 def test_a_separator_in_user_text_gets_no_score_of_its_own(loaded: Load) -> None:
     prm = loaded("math-shepherd-mistral")
     encoded = prm.encode(solution("One ки is 1.", "So 2."))
