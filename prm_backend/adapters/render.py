@@ -75,6 +75,8 @@ class Renderer:
                 f"the tokenizer gives {list(found)} for the separator {adapter.separator!r}; adapter {adapter.name} "
                 f"states {list(self.separator_ids)}"
             )
+        if adapter.position == "separator" and not self.separator_ids:
+            raise CheckpointError(f"the tokenizer gives no token for the separator {adapter.separator!r}")
         try:
             self.encode(Solution("probe", "probe", "What is 1 + 1?", ("First, x.", "Then, y.", "So it is 2.")))
         except SolutionTooLong:

@@ -15,8 +15,8 @@ from transformers import Qwen2ForTokenClassification
 from prm_backend.adapters import LoadedPrm, adapter
 from prm_backend.adapters.readout import readout_of
 from prm_backend.adapters.render import Renderer
-from prm_backend.encoding import SolutionTooLong
-from prm_backend.errors import PrmError
+from prm_backend.encoding import SolutionTooLong, train_tokenizer
+from prm_backend.errors import CheckpointError, PrmError
 from prm_backend.types import Solution, SolutionTree, StepNode, StepScores
 from tests.prm_backend.adapters import tokenizers
 from tests.prm_backend.adapters.published import HEADS
@@ -104,6 +104,11 @@ def test_whatever_is_written_each_step_is_judged_in_its_place_or_refused(
             assert all(ids[read + 1 - len(wanted) : read + 1] == wanted for read in encoded.reads)
             assert encoded.reads == tuple(end - 1 for end in encoded.ends)
     assert message.startswith("solution one:")
+
+
+def test_a_separator_that_the_tokenizer_drops_is_an_error() -> None:
+    with pytest.raises(CheckpointError, match="gives no token for the separator"):
+        Renderer(adapter("trl"), train_tokenizer(["one two three"] * 3, vocabulary=400))
 
 
 def test_half_of_a_character_is_an_error_that_names_the_solution() -> None:
