@@ -108,6 +108,7 @@ class OwnStepModel(StepModel):
             input_ids=batch.ids,
             attention_mask=attention_mask(batch, body.config, bidirectional=True, dtype=dtype),
             position_ids=batch.positions + self.first_position,
+            use_cache=False,
         )
         hidden: torch.Tensor = output.last_hidden_state
         return hidden

@@ -101,7 +101,8 @@ def model_of(family: str, vocabulary: int) -> PreTrainedModel:
             return RobertaModel(RobertaConfig(vocab_size=vocabulary, **{**SHAPE, "pad_token_id": 1}))
         case "modernbert":
             windows = {"local_attention": 2 * WINDOW, "global_attn_every_n_layers": 2}
-            return ModernBertModel(ModernBertConfig(vocab_size=vocabulary, **windows, **SHAPE))
+            tokens = {"cls_token_id": 1, "sep_token_id": 2}
+            return ModernBertModel(ModernBertConfig(vocab_size=vocabulary, **windows, **tokens, **SHAPE))
     raise ValueError(family)
 
 
