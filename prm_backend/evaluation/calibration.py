@@ -38,6 +38,7 @@ FOLDS = 5
 LEAST_P = 1e-6  # log-probabilities below this say no more
 RIDGE = 1.0  # pull of scale to 1 and offset to 0, in steps
 ITERATIONS = 100
+TOLERANCE = 1e-4  # of the log-likelihood
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,16 +203,16 @@ def _fit(logs: Floats, allowed: Floats, weight: Floats) -> Floats:
             size /= 2
         theta, before = theta - size * step, loss
         loss = loss_of(theta)
-        if before - loss < 1e-9 * max(1.0, loss):
+        if before - loss < TOLERANCE:
             break
     return theta
 
 
 def _curvature(logs: Floats, p: Floats, weight: Floats) -> Floats:
     """Second derivatives of the multinomial log-loss by scales and offsets, (6, 6)."""
-    inputs = np.stack([logs, np.ones_like(logs)])  # (2, steps, 3): what scale and offset are multiplied with
-    spread = np.einsum("s,sk,kl->skl", weight, p, np.eye(3)) - np.einsum("s,sk,sl->skl", weight, p, p)
-    curvature: Floats = np.einsum("ask,skl,bsl->akbl", inputs, spread, inputs, optimize=True).reshape(6, 6)
+    mean = np.hstack([p * logs, p])
+    square, cross, plain = (np.diag(weight @ (p * power)) for power in (logs**2, logs, np.ones_like(logs)))
+    curvature: Floats = np.block([[square, cross], [cross, plain]]) - mean.T @ (mean * weight[:, None])
     return curvature
 
 

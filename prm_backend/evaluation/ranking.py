@@ -12,63 +12,68 @@ from prm_backend.evaluation.steps import Bools, Floats, JudgedSteps
 
 
 class Ranking:
-    """Steps sorted once by p(−), so that a figure under many weightings is a few sums. Steps with equal p(−) form one
-    group, which a threshold takes whole."""
+    """Steps sorted once by p(−), so that a figure under many weightings is a few running sums. A threshold takes steps
+    with equal p(−) together."""
 
     def __init__(self, p_bad: Floats, is_bad: Bools) -> None:
-        self._order = np.argsort(p_bad, kind="stable")
-        self._is_bad = is_bad[self._order]
-        self._ties = np.flatnonzero(np.diff(p_bad[self._order], prepend=np.nan) != 0)
-
-    def _groups(self, weights: Floats) -> tuple[Floats, Floats]:
-        """weights (samples, steps) -> weight of bad steps and of others in each group, (samples, groups), p(−)
-        rising."""
-        if not self._order.size:
-            return np.zeros((len(weights), 1)), np.zeros((len(weights), 1))
-        ordered = weights[:, self._order]
-        bad: Floats = np.add.reduceat(ordered * self._is_bad, self._ties, axis=1)
-        fine: Floats = np.add.reduceat(ordered * ~self._is_bad, self._ties, axis=1)
-        return bad, fine
+        fine, bad = np.flatnonzero(~is_bad), np.flatnonzero(is_bad)
+        fine, bad = (steps[np.argsort(p_bad[steps], kind="stable")] for steps in (fine, bad))
+        self._order = np.concatenate([fine, bad])
+        self._fine = len(fine)
+        self._p_bad = p_bad
+        # For each bad step: how many others lie below it and not above it, and how many bad ones below.
+        self._below = np.searchsorted(p_bad[fine], p_bad[bad], side="left")
+        self._upto = np.searchsorted(p_bad[fine], p_bad[bad], side="right")
+        self._bad_below = np.searchsorted(p_bad[bad], p_bad[bad], side="left")
 
     def auroc(self, weights: Floats) -> Floats:
         """weights (samples, steps) -> AUROC (samples,), Mann-Whitney U with mid-ranks; NaN where a class has no
         weight."""
-        bad, fine = self._groups(weights)
-        below = np.cumsum(fine, axis=1) - fine / 2
-        return ratio((bad * below).sum(axis=1), bad.sum(axis=1) * fine.sum(axis=1))
+        return self._auroc(weights[:, self._order])
 
     def average_precision(self, weights: Floats) -> Floats:
         """weights (samples, steps) -> the precision at each threshold, weighted by the recall it adds, (samples,); NaN
         where a class has no weight."""
-        bad, fine = self._groups(weights)
-        found, alarms = _from_above(bad), _from_above(bad + fine)
-        precision = np.divide(found, alarms, out=np.zeros_like(found), where=alarms > 0)
-        average = ratio((bad * precision).sum(axis=1), bad.sum(axis=1))
-        average[fine.sum(axis=1) == 0] = np.nan
+        return self._average_precision(weights[:, self._order])
+
+    def statistics(self, steps: JudgedSteps) -> dict[str, Statistic]:
+        problem, weight = steps.problem[self._order], steps.weight[self._order]
+        return {
+            "step_auroc": lambda draws: self._auroc(draws[:, problem] * weight),
+            "average_precision": lambda draws: self._average_precision(draws[:, problem] * weight),
+        }
+
+    def _auroc(self, ordered: Floats) -> Floats:
+        """`ordered` has the weights of other steps, then those of bad ones, p(−) rising in each."""
+        fine, bad = _running(ordered[:, : self._fine]), ordered[:, self._fine :]
+        in_order = (bad * (fine[:, self._below] + fine[:, self._upto])).sum(axis=1) / 2
+        return ratio(in_order, bad.sum(axis=1) * fine[:, -1])
+
+    def _average_precision(self, ordered: Floats) -> Floats:
+        fine, bad = _running(ordered[:, : self._fine]), _running(ordered[:, self._fine :])
+        found = bad[:, -1:] - bad[:, self._bad_below]
+        alarms = fine[:, -1:] - fine[:, self._below]
+        precision = np.divide(found, found + alarms, out=np.zeros_like(found), where=found > 0)
+        average = ratio((ordered[:, self._fine :] * precision).sum(axis=1), bad[:, -1])
+        average[fine[:, -1] == 0] = np.nan
         return average
 
     def curves(self, weight: Floats) -> tuple[Floats, Floats]:
         """(points, 2) of (false-positive rate, recall) and of (recall, precision), from the highest threshold down, the
-        first of them beginning at (0, 0)."""
-        bad, fine = (_from_above(group)[0, ::-1] for group in self._groups(weight[None, :]))
-        roc = np.stack([np.append(0, fine / fine[-1]), np.append(0, bad / bad[-1])], axis=1)
-        precision = np.divide(bad, bad + fine, out=np.ones_like(bad), where=bad + fine > 0)
-        return roc, np.stack([bad / bad[-1], precision], axis=1)
-
-    def statistics(self, steps: JudgedSteps) -> dict[str, Statistic]:
-        def spread(draws: Floats) -> Floats:
-            return draws[:, steps.problem] * steps.weight
-
-        return {
-            "step_auroc": lambda draws: self.auroc(spread(draws)),
-            "average_precision": lambda draws: self.average_precision(spread(draws)),
-        }
+        first of them beginning at (0, 0). Both classes must be there."""
+        _, group = np.unique(-self._p_bad, return_inverse=True)
+        is_bad = np.isin(np.arange(len(group)), self._order[self._fine :])
+        found, alarms = (np.cumsum(np.bincount(group, weight * chosen)) for chosen in (is_bad, ~is_bad))
+        roc = np.stack([np.append(0, alarms / alarms[-1]), np.append(0, found / found[-1])], axis=1)
+        precision = np.divide(found, found + alarms, out=np.ones_like(found), where=found + alarms > 0)
+        return roc, np.stack([found / found[-1], precision], axis=1)
 
 
-def _from_above(groups: Floats) -> Floats:
-    """Sums over each group and those with higher p(−)."""
-    total: Floats = np.cumsum(groups[:, ::-1], axis=1)[:, ::-1]
-    return total
+def _running(weights: Floats) -> Floats:
+    """(samples, steps) -> (samples, steps + 1): the weight before each step, and all of it."""
+    sums = np.zeros((len(weights), weights.shape[1] + 1))
+    np.cumsum(weights, axis=1, out=sums[:, 1:])
+    return sums
 
 
 def step_auroc(p_bad: Sequence[float], is_bad: Sequence[bool], weight: Sequence[float] | None = None) -> float:

@@ -32,7 +32,7 @@ from prm_backend.evaluation.processbench import (
     threshold_curve,
 )
 from prm_backend.evaluation.ranking import Ranking
-from prm_backend.evaluation.steps import Scored, is_judged, judged_steps, problem_numbers
+from prm_backend.evaluation.steps import JudgedSteps, Scored, is_judged, judged_steps, problem_numbers
 from prm_backend.types import LabeledSolution, StepLabel, StepScores
 
 Scores = Mapping[str, StepScores]  # by solution key
@@ -218,27 +218,26 @@ class _Measurement:
     def system(self, name: str, scores: Scores, is_baseline: bool) -> System:
         scored = with_scores(self.data.test, scores)
         numbers = problem_numbers(scored)
-        subsets = {
-            name: with_scores(part, scores) for name, part in _by_subset(self.data.test, self.data.subset_of).items()
-        }
-        steps = judged_steps(scored, numbers)
-        figures = Ranking(steps.p_bad, steps.is_bad).statistics(steps) | calibration_statistics(steps, len(numbers))
-        after = _recalibrated(scored)
-        after_steps = judged_steps(after, numbers)
+        parts = _by_subset(self.data.test, self.data.subset_of)
+        subsets = {subset: with_scores(part, scores) for subset, part in parts.items()}
+        thresholds = [self._threshold(source, scored, subsets, scores) for source in self.sources]
+        steps, after = judged_steps(scored, numbers), judged_steps(_recalibrated(scored), numbers)
+        statistics = {"figures": _step_statistics(steps) | calibration_statistics(steps, len(numbers))}
+        statistics["recalibrated"] = calibration_statistics(after, len(numbers)) if after.p_bad.size else {}
+        statistics |= {f"subset {key}": _step_statistics(judged_steps(part, numbers)) for key, part in subsets.items()}
+        for at in thresholds:
+            statistics |= self._threshold_statistics(at, scored, subsets, numbers)
+        found = self._estimates(statistics, len(numbers), len(steps.p_bad))
         score, score_estimate = self._prmbench(scores)
         return System(
             name=name,
             is_baseline=is_baseline,
-            figures=self._estimates(figures, len(numbers), len(steps.p_bad)),
-            recalibrated=self._estimates(
-                calibration_statistics(after_steps, len(numbers)) if after else {}, len(numbers), len(steps.p_bad)
-            ),
-            subsets={name: self._of_subset(part, numbers) for name, part in subsets.items()},
-            thresholds=tuple(self._at(source, scored, subsets, scores, numbers) for source in self.sources),
-            reliability=reliability(steps.p_bad, steps.is_bad, steps.weight, bins=EQUAL_WIDTH),
-            reliability_recalibrated=reliability(
-                after_steps.p_bad, after_steps.is_bad, after_steps.weight, bins=EQUAL_WIDTH
-            ),
+            figures=found["figures"],
+            recalibrated=found["recalibrated"],
+            subsets={key: found[f"subset {key}"] for key in subsets},
+            thresholds=tuple(_threshold_figures(at, found) for at in thresholds),
+            reliability=_reliability(steps),
+            reliability_recalibrated=_reliability(after),
             curves=_curves(scored),
             prmbench=score,
             prmbench_score=score_estimate,
@@ -247,34 +246,29 @@ class _Measurement:
             else None,
         )
 
-    def _estimates(self, statistics: Mapping[str, Statistic], problems: int, rows: int) -> dict[str, Estimate]:
-        return estimates(statistics, problems, rows=rows, samples=self.samples, seed=self.seed)
+    def _estimates(
+        self, statistics: Mapping[str, Mapping[str, Statistic]], problems: int, rows: int
+    ) -> dict[str, dict[str, Estimate]]:
+        """Group by group, all from one set of draws."""
+        flat = {(group, name): found for group, named in statistics.items() for name, found in named.items()}
+        values = estimates(flat, problems, rows=rows, samples=self.samples, seed=self.seed)
+        return {group: {name: values[group, name] for name in named} for group, named in statistics.items()}
 
-    def _of_subset(self, scored: Sequence[Scored], numbers: Mapping[str, int]) -> dict[str, Estimate]:
-        steps = judged_steps(scored, numbers)
-        return self._estimates(Ranking(steps.p_bad, steps.is_bad).statistics(steps), len(numbers), len(steps.p_bad))
-
-    def _at(
+    def _threshold_statistics(
         self,
-        source: ThresholdSource,
+        at: Threshold,
         scored: Sequence[Scored],
         subsets: Mapping[str, Sequence[Scored]],
-        scores: Scores,
         numbers: Mapping[str, int],
-    ) -> ThresholdFigures:
-        value = self._threshold(source, scored, subsets, scores).value
-        statistics = first_error_statistics(scored, value, numbers) | agreement_statistics(scored, value, numbers)
-        by_subset = {name: first_error_statistics(part, value, numbers)["f1"] for name, part in subsets.items()}
+    ) -> dict[str, dict[str, Statistic]]:
         averaged = {name: part for name, part in subsets.items() if name in (self.data.averaged or subsets)}
-        average = {"average": average_f1_statistic(averaged, value, numbers)}
-        rows = len(scored)
-        return ThresholdFigures(
-            source=source,
-            threshold=float(np.median(list(value.values()))) if isinstance(value, Mapping) else value,
-            average=self._estimates(average, len(numbers), rows)["average"],
-            subsets=self._estimates(by_subset, len(numbers), rows),
-            figures=self._estimates(statistics, len(numbers), rows),
-        )
+        figures = first_error_statistics(scored, at.value, numbers) | agreement_statistics(scored, at.value, numbers)
+        return {
+            f"{at.source} figures": figures | {"average": average_f1_statistic(averaged, at.value, numbers)},
+            f"{at.source} subsets": {
+                name: first_error_statistics(part, at.value, numbers)["f1"] for name, part in subsets.items()
+            },
+        }
 
     def _threshold(
         self,
@@ -308,7 +302,26 @@ class _Measurement:
             threshold=VALIDITY_THRESHOLD,
             redundancy_threshold=self.redundancy_threshold,
         )
-        return score, self._estimates({"score": statistic}, len(numbers), len(scored))["score"]
+        return score, self._estimates({"all": {"score": statistic}}, len(numbers), len(scored))["all"]["score"]
+
+
+def _step_statistics(steps: JudgedSteps) -> dict[str, Statistic]:
+    return Ranking(steps.p_bad, steps.is_bad).statistics(steps)
+
+
+def _reliability(steps: JudgedSteps) -> tuple[ReliabilityBin, ...]:
+    return reliability(steps.p_bad, steps.is_bad, steps.weight, bins=EQUAL_WIDTH)
+
+
+def _threshold_figures(at: Threshold, found: Mapping[str, dict[str, Estimate]]) -> ThresholdFigures:
+    figures = dict(found[f"{at.source} figures"])
+    return ThresholdFigures(
+        source=at.source,
+        threshold=float(np.median(list(at.value.values()))) if isinstance(at.value, Mapping) else at.value,
+        average=figures.pop("average"),
+        subsets=found[f"{at.source} subsets"],
+        figures=figures,
+    )
 
 
 def _recalibrated(scored: Sequence[Scored]) -> list[Scored]:

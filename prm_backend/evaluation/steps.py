@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -80,10 +81,16 @@ def checked(labeled: LabeledSolution, scores: StepScores) -> StepScores:
 
 def check_probabilities(key: str, scores: StepScores) -> None:
     """Raises `PrmError` naming the solution and the step."""
+    if all(map(_within, (scores.bad, scores.neutral, scores.good))):
+        return
     for index, p in enumerate(triples(scores)):
-        # NaN fails every comparison, so it lands here too.
-        if not all(-ROUNDING <= value <= 1 + ROUNDING for value in p):
+        if not _within(p):
             raise PrmError(f"solution {key}, step {index + 1}: p(−), p(0), p(+) = {p} are not probabilities")
+
+
+def _within(p: Sequence[float]) -> bool:
+    # The sum, because min and max may pass NaN over.
+    return not p or (math.isfinite(sum(p)) and min(p) >= -ROUNDING and max(p) <= 1 + ROUNDING)
 
 
 def is_judged(labeled: LabeledSolution) -> bool:
