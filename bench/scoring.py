@@ -100,6 +100,13 @@ def solutions(data: Path) -> list[Solution]:
     return [Solution(row["id"], problem_key(row["problem"]), row["problem"], tuple(row["steps"])) for row in found]
 
 
+def blocks(items: Sequence[Solution], count: int) -> list[Solution]:
+    """Runs of `BATCH` neighbours from all over, so that file order and its lengths stay as they are."""
+    runs = count // BATCH
+    starts = [run * (len(items) - BATCH) // max(1, runs - 1) for run in range(runs)]
+    return [item for start in starts for item in items[start : start + BATCH]]
+
+
 def evenly(items: Sequence[Solution], count: int) -> list[Solution]:
     return list(items[:: max(1, len(items) // count)][:count])
 
@@ -342,11 +349,11 @@ def main() -> int:
     )
     encoder = StepEncoder(tokenizer, Adapter((1,), (2,), (), SHAPE["max_position_embeddings"]))
     memory = memory_growth(encoder)
-    mix, eight, trees, rounds = (32, 4, 2, 1) if chosen.quick else (96, 12, 6, 5)
+    mix, eight, trees, rounds = (32, 3, 1, 1) if chosen.quick else (96, 12, 6, 5)
     of_eight = [one for one in pool if len(one.steps) == STEPS]
     alternatives = [one.steps[-1] for one in evenly(pool, ALTERNATIVES)]
     bench = Bench(
-        mix=evenly(pool, mix),
+        mix=blocks(pool, mix),
         eight=evenly(of_eight, eight),
         trees=[with_alternatives(one, alternatives) for one in evenly(of_eight, trees)],
         rounds=rounds,
