@@ -7,7 +7,6 @@ token of the separator behind it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from prm_backend.controls import control_tokens, harmless
 from prm_backend.errors import PrmError
 from prm_backend.types import Solution
 
@@ -55,14 +55,12 @@ class StepEncoder:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, adapter: Adapter) -> None:
         self.tokenizer = tokenizer
         self.adapter = adapter
-        added = [token.content for token in tokenizer.added_tokens_decoder.values() if len(token.content) > 1]
-        longest_first = sorted({*added, *tokenizer.all_special_tokens}, key=len, reverse=True)
-        self._control = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self._controls = control_tokens(tokenizer)
 
     def text_ids(self, text: str) -> list[int]:
-        """Ids of user text. What spells a control token is broken up by a blank, so that text cannot pose as one."""
-        harmless = self._control.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
-        return list(self.tokenizer(harmless, add_special_tokens=False, verbose=False)["input_ids"])
+        """Ids of user text, in which nothing is a control token."""
+        ids = self.tokenizer(harmless(text, self._controls), add_special_tokens=False, verbose=False)["input_ids"]
+        return list(ids)
 
     def encode(self, solution: Solution) -> EncodedSolution:
         """Raises `SolutionTooLong` when the solution has more tokens than the backbone can read."""

@@ -32,6 +32,7 @@ from statistics import pstdev
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from prm_backend.adapters.spec import Adapter
+from prm_backend.controls import control_tokens, harmless
 from prm_backend.errors import CheckpointError, EndpointError, PrmError
 from prm_backend.sampling import Choice, EndpointSource
 from prm_backend.types import Progress, ReportProgress, Solution, StepScores, ignore_progress
@@ -204,7 +205,7 @@ class GenerativePrm:
         return bool(self.verdict.search(quotation)) and "".join(quotation.split()).strip('>"“”«»`') in said
 
     def _harmless(self, text: str) -> str:
-        text = self.writer.control.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+        text = harmless(text, self.writer.control)
         return self.verdict.sub(lambda match: match[0].replace("\\boxed", "\\boxed ", 1), text)
 
     def _votes(self, solution: Solution) -> Votes:
@@ -254,7 +255,6 @@ class LocalWriter:
     def __init__(
         self, model: Any, tokenizer: Any, adapter: Adapter, *, opening: str = OPENING, temperature: float = 0.6
     ) -> None:
-        from prm_backend.adapters.implicit import control_tokens
 
         self.model, self.tokenizer, self.adapter = model.eval(), tokenizer, adapter
         self.opening, self.temperature = opening, temperature

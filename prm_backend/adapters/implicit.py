@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
@@ -37,6 +36,7 @@ from transformers import (
 
 from prm_backend.adapters.spec import Adapter
 from prm_backend.batching import Encoded, TokenBatch, token_batches
+from prm_backend.controls import control_tokens, harmless
 from prm_backend.encoding import SolutionTooLong
 from prm_backend.errors import PrmError
 from prm_backend.types import Progress, ReportProgress, Solution, StepScores, ignore_progress
@@ -141,7 +141,7 @@ class ImplicitPrm:
         self.cache = reference_cache
         self.tokens_per_batch, self.rows_per_chunk = tokens_per_batch, rows_per_chunk
         self._reference_digest = "" if reference_cache is None else self.reference.digest()
-        self._control = control_tokens(tokenizer)
+        self._controls = control_tokens(tokenizer)
 
     @classmethod
     def load(
@@ -241,8 +241,7 @@ class ImplicitPrm:
             yield key, StepScores(tuple(1.0 - p for p in good), nothing, good, nothing)
 
     def _neutral(self, text: str) -> str:
-        """User text in which nothing spells a control token: a blank breaks it up."""
-        return self._control.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+        return harmless(text, self._controls)
 
     def _labeled(self, step: str, number: int) -> str:
         """The step with its prefix; a step that brings the same prefix along keeps its own."""
@@ -294,13 +293,6 @@ def tokenizer_as_saved(path: str | Path, revision: str | None) -> PreTrainedToke
     except (OSError, ValueError):
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
     return tokenizer
-
-
-def control_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
-    """Whatever this tokenizer would turn into a token that ordinary text cannot give."""
-    added = [token.content for token in tokenizer.added_tokens_decoder.values() if len(token.content) > 1]
-    longest_first = sorted({*added, *tokenizer.all_special_tokens}, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
 def sigmoid(x: float) -> float:

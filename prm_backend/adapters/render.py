@@ -6,7 +6,6 @@ where they were put, never by looking for the separator's id, so text that happe
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from prm_backend.adapters.spec import Adapter
 from prm_backend.batching import Encoded
+from prm_backend.controls import control_tokens, harmless
 from prm_backend.encoding import SolutionTooLong
 from prm_backend.errors import CheckpointError, PrmError
 from prm_backend.types import Solution, SolutionTree
@@ -62,9 +62,7 @@ class Renderer:
 
     def __init__(self, adapter: Adapter, tokenizer: PreTrainedTokenizerBase) -> None:
         self.adapter, self.tokenizer = adapter, tokenizer
-        added = {token.content for token in tokenizer.added_tokens_decoder.values()} | set(tokenizer.all_special_tokens)
-        longest_first = sorted((token for token in added if len(token.strip()) > 1), key=len, reverse=True)
-        self._control = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self._controls = control_tokens(tokenizer)
         self.frame = None if adapter.template == "plain" else ChatFrame.of(tokenizer, adapter.system)
         self.bos = self._bos()
         if adapter.tokenization == "joint" and not tokenizer.is_fast:
@@ -99,7 +97,7 @@ class Renderer:
 
     def harmless(self, text: str) -> str:
         """User text in which nothing is a control token."""
-        return self._control.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+        return harmless(text, self._controls)
 
     def _bos(self) -> list[int]:
         token = self.tokenizer.bos_token_id

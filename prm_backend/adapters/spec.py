@@ -29,8 +29,10 @@ RULES: dict[Readout, str] = {
     "softmax": f"P = softmax over the classes in their order; with two of them {TWO_CLASSES}",
     "sigmoid": f"P(good) = sigmoid of the one output, P(bad) = 1 − P(good); {TWO_CLASSES}",
     "mean_sigmoid": f"P(good) = mean of the heads' sigmoids; {TWO_CLASSES}; spread = their standard deviation",
-    "log_ratio": f"r = beta · Σ over the step of (log p − log p of the reference); P(good) = sigmoid(r); {TWO_CLASSES}",
-    "generative": f"P(good) = P(good word) / (P(good word) + P(bad word)), mean over the critiques; {TWO_CLASSES}",
+    "log_ratio": "r = beta · Σ over the step of (log p − log p of the reference); P(good) = sigmoid((r − threshold) / "
+    f"scale), 0 and 1 unless given; {TWO_CLASSES}",
+    "generative": "P(bad) = (critiques that call the step bad + ½) / (critiques with a verdict on it + 1); "
+    f"{TWO_CLASSES}",
 }
 
 

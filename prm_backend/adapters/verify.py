@@ -100,7 +100,9 @@ def verify(
     chosen = preset(adapter) if isinstance(adapter, str) else adapter
     checks = Checks()
     known: Sequence[CardExample] = ()
-    if (folder := checks.look("files", lambda: (folder_of(path_or_id, chosen.revision), "found"))) is not None:
+    if (
+        folder := checks.look("files", lambda: (folder_of(path_or_id, chosen.revision, chosen.subfolder), "found"))
+    ) is not None:
         known = structure(checks, folder, chosen, examples)
     if checks.ok and (known or chosen.loader == "lora"):
         prm = checks.look(

@@ -26,6 +26,7 @@ from prm_backend.finetuning.data import LabeledTree
 from prm_backend.finetuning.examples import Examples, StepReader, read_examples
 from prm_backend.finetuning.memory import MemoryEstimate, estimate_memory
 from prm_backend.finetuning.plan import (
+    PASS_TOKENS,
     epoch_order,
     forward_passes,
     learning_rate_factor,
@@ -170,9 +171,8 @@ class Run:
             )
 
     def _cut(self, step: Sequence[int], lengths: Sequence[int]) -> list[list[list[int]]]:
-        return forward_passes(
-            step, lengths, batch_tokens=self.recipe.batch_tokens, processes=self.accelerator.num_processes
-        )
+        tokens = self.recipe.batch_tokens or PASS_TOKENS.get(self.accelerator.device.type, PASS_TOKENS["cuda"])
+        return forward_passes(step, lengths, batch_tokens=tokens, processes=self.accelerator.num_processes)
 
     def start(self, *, resume: bool) -> None:
         """Take up the last state, or begin."""
@@ -221,7 +221,7 @@ class Run:
         self._end_of_stage()
 
     def _optimizer_step(self, step: Sequence[int], factor: float) -> dict[str, float]:
-        started = time.monotonic()
+        started, started_cpu = time.monotonic(), time.process_time()
         passes = [
             [self.examples.items[index] for index in batch]
             for batch in self._cut(step, self.lengths)[self.accelerator.process_index]
@@ -237,6 +237,7 @@ class Run:
             "labeled_steps": sum(self.examples.items[index].labeled_steps for index in step),
             "tokens": sum(self.lengths[index] for index in step),
             "seconds": time.monotonic() - started,
+            "cpu_seconds": time.process_time() - started_cpu,
         }
 
     def _after_step(self, steps: int) -> None:

@@ -13,6 +13,10 @@ from collections.abc import Sequence
 from prm_backend.batching import token_batches
 from prm_backend.finetuning.recipe import Recipe, Stage
 
+# Padded tokens of a forward pass, by device, where a recipe leaves it open. A CPU gains nothing from wide batches, and
+# narrow ones hold less padding (bench/training.py); a GPU wants work for all of its cores.
+PASS_TOKENS = {"cpu": 1024, "cuda": 16_384}
+
 
 def steps_per_epoch(examples: int, recipe: Recipe) -> int:
     return math.ceil(examples / recipe.solutions_per_step)

@@ -85,9 +85,9 @@ class Recipe:
     """How to train.
 
     An optimizer step is made from `solutions_per_step` labeled trees over all processes; a forward pass holds at most
-    `batch_tokens` padded tokens, or one tree. How a step is cut into passes, and over how many processes, does not
-    change what is learned. Trees are drawn anew in each epoch; those of `window_steps` steps are sorted by length
-    together: more make denser batches, 1 keeps every step an unbiased draw.
+    `batch_tokens` padded tokens, or one tree (None: what suits the device, `plan.PASS_TOKENS`). How a step is cut into
+    passes, and over how many processes, does not change what is learned. Trees are drawn anew in each epoch; those of
+    `window_steps` steps are sorted by length together: more make denser batches, 1 keeps every step an unbiased draw.
 
     The learning rate rises over the first `warmup` share of a stage's steps and falls along a cosine to `floor` times
     its value. Validation takes place every `evaluate_every` steps (None: each epoch); with `patience`, a stage ends
@@ -104,7 +104,7 @@ class Recipe:
 
     stages: tuple[Stage, ...] = (Stage(),)
     solutions_per_step: int = 32
-    batch_tokens: int = 16_384
+    batch_tokens: int | None = None
     window_steps: int = 1
     warmup: float = 0.05
     floor: float = 0.0
@@ -138,9 +138,9 @@ class Recipe:
             ("too_long", TooLong),
         ):
             _one_of(self, name, kinds)
-        for name in ("solutions_per_step", "batch_tokens", "window_steps"):
+        for name in ("solutions_per_step", "window_steps"):
             _number(self, name, least=1, whole=True)
-        for name in ("evaluate_every", "save_every", "patience"):
+        for name in ("batch_tokens", "evaluate_every", "save_every", "patience"):
             _number(self, name, least=1, whole=True, optional=True)
         for name in ("warmup", "floor"):
             _number(self, name, least=0, most=1)
