@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 from transformers.utils import logging as transformers_logging
 
+from prm_backend.checkpoints import load_metadata
 from prm_backend.evaluation import Candidate, EvaluationData, Results, ThresholdSource, measure, report
 from prm_backend.evaluation.report import tables
 from prm_backend.formats import read_records
@@ -129,16 +130,18 @@ def scores_of(checkpoint: Path, cache: Path, rows: Sequence[Row]) -> dict[str, S
     return dict(Scorer.load(checkpoint, cache_dir=cache).score(row.item.solution for row in rows))
 
 
-def run(rows: Sequence[Row], folder: Path, *, quick: bool, seed: int) -> tuple[Results, dict[str, float]]:
-    """Pretrain, fit, score, measure; and the seconds that each took."""
+def run(rows: Sequence[Row], folder: Path, *, quick: bool, seed: int) -> tuple[Results, dict[str, object]]:
+    """Pretrain, fit, score, measure; and how much pretraining there was, and the seconds that each took."""
     data, cold, heads, cache = evaluation_data(rows), folder / "cold", folder / "heads", folder / "cache"
     marks = [time.monotonic()]
     pool = [row.item.solution for row in rows if row.is_training]
-    pretrain_embedded(pool, cold, seed=seed, steps=DEFAULT_STEPS // 10 if quick else DEFAULT_STEPS)
+    if not cold.exists():
+        pretrain_embedded(pool, cold, seed=seed, steps=DEFAULT_STEPS // 10 if quick else DEFAULT_STEPS)
     marks.append(time.monotonic())
     surprisal = scores_of(cold, cache, rows)
     marks.append(time.monotonic())
-    train_heads(cold, list(data.train), heads, cache_dir=cache, seed=seed)
+    if not heads.exists():
+        train_heads(cold, list(data.train), heads, cache_dir=cache, seed=seed)
     fitted = scores_of(heads, cache, rows)
     marks.append(time.monotonic())
     results = measure(
@@ -151,13 +154,15 @@ def run(rows: Sequence[Row], folder: Path, *, quick: bool, seed: int) -> tuple[R
     )
     marks.append(time.monotonic())
     names = ("pretraining", "features", "heads", "measuring")
-    return results, {name: round(marks[i + 1] - marks[i], 1) for i, name in enumerate(names)}
+    seconds = {name: round(marks[i + 1] - marks[i], 1) for i, name in enumerate(names)}
+    return results, {"updates": load_metadata(cold).recipe["updates"], "seconds": seconds}
 
 
 def markdown(results: Results, about: dict[str, object]) -> str:
-    how = "a quick run: a tenth of the pretraining, fewer samples" if about["quick"] else "a full run"
     lines = [
-        f"Measured on {about['date']} ({how}): trained on {about['training_solutions']:,} labeled solutions; "
+        f"Measured on {about['date']}: the backbone had {about['updates']:,} updates on "
+        f"{about['pretraining_solutions']:,} solutions (the default is at most {DEFAULT_STEPS:,}), the heads "
+        f"{about['training_solutions']:,} labeled ones; "
         f"{results.solutions:,} solutions of {results.problems:,} other problems are measured, "
         f"{results.judged_steps:,} judged steps, {results.bad_steps:,} of them bad. {about['too_long']} solutions "
         f"without a step or longer than "
@@ -189,6 +194,9 @@ def main() -> int:
     options.add_argument("--markdown", action="store_true", help="print the tables")
     options.add_argument("--write", type=Path, help="put the tables between the markers of this document")
     options.add_argument("--report", type=Path, help="folder for the whole report with its plots")
+    options.add_argument(
+        "--keep", type=Path, help="folder of checkpoints and features, made when missing and used when there"
+    )
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--threads", type=int, default=2)
     chosen = options.parse_args()
@@ -199,14 +207,14 @@ def main() -> int:
     transformers_logging.disable_progress_bar()
     rows, too_long = read(chosen.data)
     with tempfile.TemporaryDirectory() as folder:
-        results, seconds = run(rows, Path(folder), quick=chosen.quick, seed=chosen.seed)
+        results, took = run(rows, chosen.keep or Path(folder), quick=chosen.quick, seed=chosen.seed)
     about: dict[str, object] = {
         "date": datetime.now(UTC).date().isoformat(),
         "quick": chosen.quick,
         "training_solutions": sum(row.is_training and row.is_judged for row in rows),
         "pretraining_solutions": sum(row.is_training for row in rows),
         "too_long": too_long,
-        "seconds": seconds,
+        **took,
     }
     found = report(results, title="Frozen-feature heads on human step labels")
     if chosen.json:
@@ -217,7 +225,7 @@ def main() -> int:
         write_into(chosen.write, markdown(results, about))
     if chosen.markdown:
         print(markdown(results, about))
-    print(f"seconds: {seconds}", file=sys.stderr)
+    print(f"seconds: {took['seconds']}", file=sys.stderr)
     return 0
 
 
