@@ -21,7 +21,7 @@ from prm_backend.types import Solution
 
 WINDOW = 512
 TOKENS_PER_BATCH = 4096
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 
 
 class FeatureCache:

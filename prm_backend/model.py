@@ -19,8 +19,10 @@ from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
+from prm_backend.batching import Encoded, TokenBatch
 from prm_backend.encoding import Adapter, EncodedSolution, StepEncoder
 from prm_backend.errors import CheckpointError
+from prm_backend.masks import attention_mask
 from prm_backend.types import StepScores
 
 Array = NDArray[np.float32]
@@ -94,15 +96,11 @@ class Backbone:
     @torch.inference_mode()
     def read(self, batch: Sequence[EncodedSolution]) -> list[Array]:
         """One forward pass; for each solution an array (steps, width) of step features."""
-        longest = max(len(solution.ids) for solution in batch)
-        ids = torch.zeros(len(batch), longest, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, solution in enumerate(batch):
-            ids[row, : len(solution.ids)] = torch.tensor(solution.ids)
-            mask[row, : len(solution.ids)] = 1
-        ids, mask = ids.to(self.device), mask.to(self.device)
-        body = self.model.base_model if self.causal else self.model
+        tokens = TokenBatch.of([chain_of(solution) for solution in batch], device=self.device)
+        ids, body = tokens.ids, self.model.base_model if self.causal else self.model
         arguments = {"use_cache": False} if self.causal else {}
+        # An encoder would look ahead: it reads in blocks, so that a step's features do not depend on later steps.
+        mask = attention_mask(tokens, body.config, bidirectional=not self.causal, dtype=self.model.dtype)
         output = body(input_ids=ids, attention_mask=mask, output_hidden_states=True, **arguments)
         surprisal, entropy = self._surprisal(output.last_hidden_state, ids)
         layers = [output.hidden_states[layer].float() for layer in self.adapter.layers]
@@ -127,6 +125,11 @@ class Backbone:
         surprisal[:, 1:] = torch.cat(losses).view(len(ids), -1)
         entropy[:, 1:] = torch.cat(entropies).view(len(ids), -1)
         return surprisal, entropy
+
+
+def chain_of(solution: EncodedSolution) -> Encoded:
+    reads = tuple(end - 1 for end in solution.ends)
+    return Encoded(solution.ids, solution.starts, solution.ends, reads, tuple(range(-1, len(reads) - 1)))
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,9 @@ def test_an_encoder_has_no_surprisal_but_works(tmp_path: Path) -> None:
     assert array[:, len(SCALARS) :].any()
 
 
-def test_later_steps_do_not_change_what_a_causal_model_says_of_earlier_ones(tmp_path: Path) -> None:
-    backbone = Backbone(random_model("llama", tmp_path), ADAPTER)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_later_steps_do_not_change_what_is_said_of_earlier_ones(family: str, tmp_path: Path) -> None:
+    backbone = Backbone(random_model(family, tmp_path), ADAPTER)
     whole = backbone.encoder.encode(SOLUTIONS[0])
     cut = type(whole)(whole.ids[: whole.ends[0]], whole.starts[:1], whole.ends[:1])
     np.testing.assert_allclose(backbone.read([cut])[0][0], backbone.read([whole])[0][0], atol=1e-4)
