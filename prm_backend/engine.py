@@ -72,9 +72,27 @@ def score(
 def judge(
     model: StepModel, items: Sequence[Item], readings: Sequence[Sequence[Passage]], *, most_tokens: int
 ) -> list[StepScores]:
-    """The scores of items from their passages, in batches of at most `most_tokens` padded tokens."""
+    """The scores of items from their passages, in batches of at most `most_tokens` padded tokens, without dropout."""
+    was_training = model.training
+    model.eval()
+    try:
+        tables = _judge(model, items, readings, most_tokens)
+    finally:
+        model.train(was_training)
+    scores = []
+    for item, columns, passages in zip(items, tables, readings, strict=True):
+        bad, neutral, good, spread = map(tuple, columns.tolist())
+        mark = windowed_from(passages) if isinstance(item, Solution) else None
+        scores.append(StepScores(bad, neutral, good, spread, mark))
+    return scores
+
+
+def _judge(
+    model: StepModel, items: Sequence[Item], readings: Sequence[Sequence[Passage]], most_tokens: int
+) -> list[torch.Tensor]:
+    """For each item (4, steps): p(−), p(0), p(+) and spread."""
     device = next(model.parameters()).device
-    table = [torch.empty(4, len(item.steps if isinstance(item, Solution) else item.nodes)) for item in items]
+    tables = [torch.empty(4, len(item.steps if isinstance(item, Solution) else item.nodes)) for item in items]
     found = [(index, passage) for index, passages in enumerate(readings) for passage in passages if passage.steps]
     for chains in (True, False):  # apart, because one tree brings a mask to every sequence of its batch
         alike = [(index, passage) for index, passage in found if passage.encoded.is_chain is chains]
@@ -86,13 +104,8 @@ def judge(
             for (index, passage), part in zip(chosen, parts, strict=True):
                 if not part.isfinite().all():
                     raise PrmError(f"solution {items[index].key}: a step score is not a number")
-                table[index][:, list(passage.steps[passage.context :])] = part[:, passage.context :]
-    scores = []
-    for item, columns, passages in zip(items, table, readings, strict=True):
-        bad, neutral, good, spread = map(tuple, columns.tolist())
-        mark = windowed_from(passages) if isinstance(item, Solution) else None
-        scores.append(StepScores(bad, neutral, good, spread, mark))
-    return scores
+                tables[index][:, list(passage.steps[passage.context :])] = part[:, passage.context :]
+    return tables
 
 
 def score_trees(

@@ -4,6 +4,7 @@ import random
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +18,11 @@ from prm_backend.batching import Encoded, TokenBatch
 from prm_backend.encoding import SolutionTooLong
 from prm_backend.engine import interleave, score, score_trees, shard
 from prm_backend.errors import Cancelled, PrmError
+from prm_backend.own import OwnPrm
 from prm_backend.stepmodel import StepModel, StepProbabilities
 from prm_backend.types import Progress, Solution, SolutionTree, StepNode, StepScores
 from tests.prm_backend.readers import BODIES, WordReader, encoder_reader, reference, tiny_reader
+from tests.prm_backend.tiny_bodies import TREE, path_to, random_backbone
 
 WORDS = ["so", "we", "add", "two", "and", "three", "to", "get", "five", "pens", "which", "is", "the", "answer"]
 
@@ -79,6 +82,24 @@ def test_a_body_in_bf16_stays_within_its_tolerance_and_has_its_head_in_fp32() ->
     for (_, first), (_, second) in zip(together, alone, strict=True):
         np.testing.assert_allclose(rows(first), rows(second), atol=0.02)
     assert reader.model.judge(TokenBatch.of([reader.encode(POOL[0])])).p.dtype == torch.float32
+
+
+def test_a_model_in_training_is_read_without_dropout_and_left_as_it_was() -> None:
+    reader = tiny_reader("qwen2")
+    expected = list(score(reader, POOL))
+    reader.model.head = nn.Sequential(nn.Dropout(0.5), reader.model.head)
+    reader.model.train()
+    assert_same(list(score(reader, POOL)), expected)
+    assert reader.model.head.training
+
+
+@pytest.mark.parametrize("family", ["qwen2-windows", "modernbert"])
+def test_a_prm_of_ones_own_scores_a_tree_like_its_paths(family: str, tmp_path: Path) -> None:
+    prm = OwnPrm.build(random_backbone(family, tmp_path / family))
+    [(_, scores)] = score_trees(prm, [TREE])
+    for node in range(len(TREE.nodes)):
+        [(_, alone)] = score(prm, [path_to(TREE, node)])
+        np.testing.assert_allclose(rows(scores)[node], rows(alone)[-1], atol=1e-4)
 
 
 def test_an_encoder_that_is_padded_reads_what_it_reads_alone() -> None:
