@@ -290,7 +290,7 @@ def crossover(reader: Reader, bench: Bench) -> list[dict[str, Any]]:
                     run = partial(engine.judge, reader.model, [item], [passages], most_tokens=1024)
                     seconds[name].append(timed(run, bench.clock)[0])
             gain = statistics.median(seconds["apart"]) / statistics.median(seconds["shared"])
-            groups = list(prefix.parts(tree, hidden_size=reader.model.hidden_size, most_tokens=8192))
+            groups = list(prefix.parts(tree, hidden_size=reader.model.hidden_size))
             found.append({"shared_tokens": shared, "branches": count, "gain": gain, "engine_shares": len(groups) == 1})
     return found
 

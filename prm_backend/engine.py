@@ -58,7 +58,7 @@ def score(
             known = {key: scores for key, scores in known.items() if scores.windowed_from is None}
         missing = {key: item for key, item in zip(keys, window, strict=True) if key not in known}
         items = list(missing.values())
-        readings = [passages_of(reader, item, too_long=too_long, most_tokens=most_tokens) for item in items]
+        readings = [passages_of(reader, item, too_long=too_long) for item in items]
         fresh = dict(zip(missing, judge(reader.model, items, readings, most_tokens=most_tokens), strict=True))
         if cache is not None and fresh:
             cache.put(fresh)

@@ -35,12 +35,10 @@ class Passage:
     context: int = 0
 
 
-def passages_of(
-    reader: StepReader, item: Solution | SolutionTree, *, too_long: TooLong, most_tokens: int
-) -> list[Passage]:
-    """Raises `SolutionTooLong`, and `PrmError` for a tree that the model cannot judge."""
+def passages_of(reader: StepReader, item: Solution | SolutionTree, *, too_long: TooLong) -> list[Passage]:
+    """Raises `SolutionTooLong`."""
     if isinstance(item, SolutionTree):
-        return tree_passages(reader, item, most_tokens=most_tokens)
+        return tree_passages(reader, item)
     try:
         encoded = reader.encode(item)
     except SolutionTooLong:
@@ -87,7 +85,7 @@ def longest_window(reader: StepReader, solution: Solution, first: int) -> Encode
     return best
 
 
-def tree_passages(reader: StepReader, tree: SolutionTree, *, most_tokens: int) -> list[Passage]:
+def tree_passages(reader: StepReader, tree: SolutionTree) -> list[Passage]:
     """Groups of paths, as large as sharing what they have in common pays. Single paths where the tokens of a step are
     not the same on all of them, so that the tree cannot be encoded as one; and where the model judges a step by later
     ones too, or obeys no mask, the way to each step, for that step alone."""
@@ -100,7 +98,7 @@ def tree_passages(reader: StepReader, tree: SolutionTree, *, most_tokens: int) -
     except PrmError:  # whatever else is wrong is wrong with a path, too, and said again
         paths = prefix.paths(parents)
         return [Passage(reader.encode(prefix.solution_of(tree, path)), path) for path in paths]
-    groups = prefix.parts(encoded, hidden_size=reader.model.hidden_size, most_tokens=most_tokens)
+    groups = prefix.parts(encoded, hidden_size=reader.model.hidden_size)
     return [Passage(prefix.part(encoded, steps), steps) for steps in groups]
 
 

@@ -15,6 +15,7 @@ from prm_backend.types import Solution, SolutionTree, StepNode
 # One masked pair of tokens costs about this many times its share of 4 · hidden FLOPs at the speed of the linear layers:
 # 1.2 to 2.4 on CPU in fp32, for 2 to 16 branches behind 64 to 512 tokens (the crossover of bench/scoring.py).
 MASKED_PAIR = 2.0
+LONGEST = 4096  # tokens of one sequence with a mask, which takes their square in memory
 
 
 def paths(parents: Sequence[int]) -> list[tuple[int, ...]]:
@@ -65,7 +66,7 @@ def part(encoded: Encoded, steps: Sequence[int]) -> Encoded:
     return Encoded(tuple(ids), tuple(starts), tuple(ends), tuple(reads), parents)
 
 
-def parts(encoded: Encoded, *, hidden_size: int, most_tokens: int) -> Iterator[tuple[int, ...]]:
+def parts(encoded: Encoded, *, hidden_size: int, most_tokens: int = LONGEST) -> Iterator[tuple[int, ...]]:
     """The steps of a tree in groups, each to be read in one sequence: neighbouring paths stay together as long as that
     costs less than reading the next one alone, and no group outgrows `most_tokens` (unless one path does).
 

@@ -54,15 +54,15 @@ def test_a_part_reads_as_the_whole_does(encoded: Encoded, most: int) -> None:
 
 def test_much_in_common_is_shared_and_little_is_not() -> None:
     long = group_of(8, shared=400, own=30)
-    assert list(prefix.parts(long, hidden_size=1024, most_tokens=8192)) == [tuple(range(9))]
+    assert list(prefix.parts(long, hidden_size=1024)) == [tuple(range(9))]
     short = group_of(8, shared=10, own=600)
-    assert list(prefix.parts(short, hidden_size=1024, most_tokens=8192)) == [(0, step) for step in range(1, 9)]
+    assert list(prefix.parts(short, hidden_size=1024)) == [(0, step) for step in range(1, 9)]
 
 
 def test_a_wider_model_shares_more() -> None:
     group = group_of(4, shared=200, own=600)
-    assert len(list(prefix.parts(group, hidden_size=256, most_tokens=8192))) == 4
-    assert len(list(prefix.parts(group, hidden_size=8192, most_tokens=8192))) == 1
+    assert len(list(prefix.parts(group, hidden_size=256))) == 4
+    assert len(list(prefix.parts(group, hidden_size=8192))) == 1
 
 
 @given(st.lists(st.lists(TEXTS, max_size=5), min_size=1, max_size=5))
