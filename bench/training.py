@@ -3,10 +3,11 @@
     python bench/training.py --cache FOLDER --json figures.json --quick
 
 Both train the same Qwen2 with random weights on the same token ids, labels, precision (fp32) and hyper-parameters, with
-the same solutions in each optimizer step, in turns and in processes of their own; the ratio is taken for each optimizer
-step and the first of each run is left out. The solutions are real ones where ../shared/data has them, else generated.
-TRL is installed into a virtual environment below `--cache`, with the same torch, transformers and accelerate; where
-that fails, its figures and the goals that need them are "not measured". The exit code is 1 when a goal is missed.
+the same solutions in each optimizer step, in turns and in processes of their own; ratios are taken for each optimizer
+step and the first of each run is left out. CPU time is told too: on a busy machine wall time says little. The solutions
+are real ones where ../shared/data has them, else generated. TRL is installed into a virtual environment below
+`--cache`, with the same torch, transformers and accelerate; where that fails, its figures and the goals that need them
+are "not measured". The exit code is 1 when a goal is missed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForTokenClassification, PreTrainedTokenizerBase, Qwen2Config
+from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase, Qwen2Config
 from transformers.utils import logging as transformers_logging
 
 from prm_backend.batching import Encoded, TokenBatch, token_batches
@@ -95,16 +96,17 @@ class Reader:
     """Ids as TRL makes them: problem, step, separator, step, separator, …, each tokenised on its own."""
 
     def __init__(self, model: StepModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.separator = model, tokenizer, tokenizer.get_vocab()["<step>"]
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def encode(self, tree: SolutionTree) -> Encoded:
-        ids, starts, ends = self._ids(tree.problem), [], []
+        ids = self._ids(tree.problem)
+        starts, ends = [], []
         for node in tree.nodes:
             starts.append(len(ids))
-            ids += [*self._ids(node.text), self.tokenizer.convert_tokens_to_ids("<step>")]
+            ids += [*self._ids(node.text), self.separator]
             ends.append(len(ids))
         parents = tuple(node.parent for node in tree.nodes)
         return Encoded(tuple(ids), tuple(starts), tuple(ends), tuple(end - 1 for end in ends), parents)
@@ -131,11 +133,27 @@ def step_model(folder: Path) -> StepModel:
     return StepModel(model.model, model.score, two_classes)
 
 
+def random_model(size: Size, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=size.hidden,
+        intermediate_size=4 * size.hidden,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.hidden // 64,
+        num_key_value_heads=size.hidden // 64,
+        max_position_embeddings=8192,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    config.num_labels = 2
+    model: PreTrainedModel = AutoModelForTokenClassification.from_config(config)
+    return model
+
+
 def recipe_of(steps: int) -> Recipe:
     return Recipe(
         stages=(Stage("all", steps=steps, learning_rate=LEARNING_RATE),),
         solutions_per_step=SOLUTIONS_PER_STEP,
-        batch_tokens=4096,
         warmup=WARMUP,
         weight_decay=WEIGHT_DECAY,
         betas=BETAS,
@@ -153,19 +171,7 @@ def prepare(folder: Path, size: Size) -> dict[str, Any]:
     trees = [tree for tree in trees if any(label is not None for label in tree.labels)]
     texts = (text for tree in trees[:400] for text in (tree.tree.problem, *(node.text for node in tree.tree.nodes)))
     tokenizer = train_tokenizer(texts, vocabulary=4096)
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=size.hidden,
-        intermediate_size=4 * size.hidden,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.hidden // 64,
-        num_key_value_heads=size.hidden // 64,
-        max_position_embeddings=8192,
-        pad_token_id=tokenizer.pad_token_id,
-        num_labels=2,
-    )
-    model = AutoModelForTokenClassification.from_config(config)
+    model = random_model(size, tokenizer)
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     reader = Reader(step_model(folder / "model"), tokenizer)
@@ -177,9 +183,8 @@ def prepare(folder: Path, size: Size) -> dict[str, Any]:
     lengths = [len(row["ids"]) for row in examples["train"]]
     order = [index for step in epoch_order(lengths, recipe_of(size.steps), epoch=0) for index in step]
     (folder / "data.json").write_text(json.dumps({**examples, "order": order, "trl": trl_arguments(size)}))
-    padded = sum(
-        max(lengths[i] for i in order[at : at + TRL_BATCH]) * TRL_BATCH for at in range(0, len(order), TRL_BATCH)
-    )
+    batches = [order[at : at + TRL_BATCH] for at in range(0, len(order), TRL_BATCH)]
+    padded = sum(max(lengths[index] for index in batch) * TRL_BATCH for batch in batches)
     return {
         "source": source,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -191,7 +196,7 @@ def prepare(folder: Path, size: Size) -> dict[str, Any]:
 
 
 def example(encoded: Encoded, tree: LabeledTree) -> dict[str, Any]:
-    """Both see the whole solution; labels are 0 for bad, 1 for not bad, None for steps nobody judged."""
+    """Labels: 0 for bad, 1 for not bad, None for steps nobody judged, which are read all the same."""
     labels = [None if label is None else int(label is not StepLabel.BAD) for label in tree.labels]
     return {"key": tree.tree.key, **asdict(encoded), "labels": labels}
 
@@ -236,8 +241,9 @@ def run_ours(folder: Path) -> None:
         result = train(reader, [tree for tree, _ in pairs], [], recipe_of(steps), Path(states))
         rows = [json.loads(line) for line in result.metrics.read_text().splitlines()]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    seconds = [row["seconds"] for row in rows if row["event"] == "step"]
-    figures = {"seconds": seconds, "peak_mib": peak / 1024, "grown_mib": (peak - before) / 1024}
+    steps_made = [row for row in rows if row["event"] == "step"]
+    times = {name: [row[name] for row in steps_made] for name in ("seconds", "cpu_seconds")}
+    figures = {**times, "peak_mib": peak / 1024, "grown_mib": (peak - before) / 1024}
     (folder / "ours.json").write_text(json.dumps(figures))
     names = {"body": "model", "head": "score"}
     named = ((name.split(".", 1), tensor) for name, tensor in model.state_dict().items())
@@ -252,8 +258,7 @@ def validation_loss(folder: Path, weights: Path | None) -> float:
         tensors = load_file(weights)
         model.body.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
         model.head.load_state_dict({n.removeprefix("score."): t for n, t in tensors.items() if n.startswith("score.")})
-    pairs = stored(folder, "validation")
-    total, count = 0.0, 0
+    pairs, total, count = stored(folder, "validation"), 0.0, 0
     for batch in token_batches([len(encoded) for _, encoded in pairs], most_tokens=8192):
         logs = log_probabilities(model(TokenBatch.of([pairs[index][1] for index in batch])), two_classes)[:, 0]
         labels = [label for index in batch for label in pairs[index][0].labels]
@@ -298,8 +303,8 @@ def measure(folder: Path, size: Size, python: Path | None, threads: int) -> Iter
         commands = {"ours": [sys.executable, str(here), "--run-ours", str(folder)]}
         if python is not None:
             commands["trl"] = [str(python), str(here.with_name("training_trl.py")), str(folder)]
-        names = list(commands)[:: 1 if repeat % 2 == 0 else -1]
-        yield {name: contender(name, commands[name], folder, threads) for name in names}
+        in_turn = list(commands)[:: 1 if repeat % 2 == 0 else -1]
+        yield {name: contender(name, commands[name], folder, threads) for name in in_turn}
 
 
 def summary(runs: list[dict[str, Any]], labeled: int) -> dict[str, Any]:
@@ -311,13 +316,15 @@ def summary(runs: list[dict[str, Any]], labeled: int) -> dict[str, Any]:
         figures[name] = {
             "labeled_steps_per_s": round(per_step * len(seconds) / sum(seconds), 1),
             "seconds_per_optimizer_step": spread(seconds),
+            "cpu_seconds_per_optimizer_step": spread([value for run in runs for value in run[name]["cpu_seconds"][1:]]),
             "peak_mib": spread([run[name]["peak_mib"] for run in runs]),
             "grown_mib": spread([run[name]["grown_mib"] for run in runs]),
             "validation_loss": spread([run[name]["validation_loss"] for run in runs]),
         }
     if "trl" in figures:
-        pairs = [zip(run["trl"]["seconds"][1:], run["ours"]["seconds"][1:], strict=True) for run in runs]
-        figures["speed_ratio"] = spread([theirs / ours for pair in pairs for theirs, ours in pair])
+        for ratio, of in (("speed_ratio", "seconds"), ("cpu_time_ratio", "cpu_seconds")):
+            pairs = [pair for run in runs for pair in zip(run["trl"][of][1:], run["ours"][of][1:], strict=True)]
+            figures[ratio] = spread([theirs / ours for theirs, ours in pairs])
     return figures
 
 

@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -91,17 +91,7 @@ def train(
     """
     started = time.monotonic()
     accelerator = accelerator or accelerator_for(recipe)
-    train, validation = list(train), list(validation)
-    class_weights = class_weights_of(train, recipe)
-    head = reader.model.head
-    heads = head.spec.heads if recipe.bootstrap and isinstance(head, EnsembleHead) and head.spec.heads > 1 else 0
-    examples = read_examples(reader, train, recipe, class_weights=class_weights, bootstrap_heads=heads)
-    plain = Recipe.from_dict({**recipe.as_dict(), "label_smoothing": 0.0})
-    held_out = read_examples(reader, validation, plain)
-    if not examples.items:
-        raise NotEnoughData("no step of the training data carries a loss under this recipe")
-    if recipe.patience is not None and not held_out.items:
-        raise NotEnoughData("patience: early stopping needs validation data with labeled steps")
+    examples, held_out, class_weights = read_data(reader, list(train), validation, recipe)
     run = Run(reader, examples, held_out, recipe, Path(out_dir), progress, accelerator)
     run.start(resume=resume)
     run.finish()
@@ -117,6 +107,23 @@ def train(
         seconds=time.monotonic() - started,
         metrics=run.metrics,
     )
+
+
+def read_data(
+    reader: StepReader, train: Sequence[LabeledTree], validation: Iterable[LabeledTree], recipe: Recipe
+) -> tuple[Examples, Examples, Weights | None]:
+    """Both parts as token ids with targets, and the class weights used. Validation is not smoothed and not weighted by
+    class, so that its loss is comparable between recipes."""
+    class_weights = class_weights_of(train, recipe)
+    head = reader.model.head
+    heads = head.spec.heads if recipe.bootstrap and isinstance(head, EnsembleHead) and head.spec.heads > 1 else 0
+    examples = read_examples(reader, train, recipe, class_weights=class_weights, bootstrap_heads=heads)
+    held_out = read_examples(reader, validation, replace(recipe, label_smoothing=0.0))
+    if not examples.items:
+        raise NotEnoughData("no step of the training data carries a loss under this recipe")
+    if recipe.patience is not None and not held_out.items:
+        raise NotEnoughData("patience: early stopping needs validation data with labeled steps")
+    return examples, held_out, class_weights
 
 
 def accelerator_for(recipe: Recipe) -> Accelerator:
