@@ -245,9 +245,8 @@ def run_ours(folder: Path) -> None:
     times = {name: [row[name] for row in steps_made] for name in ("seconds", "cpu_seconds")}
     figures = {**times, "peak_mib": peak / 1024, "grown_mib": (peak - before) / 1024}
     (folder / "ours.json").write_text(json.dumps(figures))
-    names = {"body": "model", "head": "score"}
-    named = ((name.split(".", 1), tensor) for name, tensor in model.state_dict().items())
-    save_file({f"{names[part]}.{rest}": tensor for (part, rest), tensor in named}, folder / "ours.safetensors")
+    tensors = {**model.body.state_dict(prefix="model."), **model.head.state_dict(prefix="score.")}
+    save_file(tensors, folder / "ours.safetensors")
 
 
 @torch.inference_mode()
@@ -292,9 +291,8 @@ def contender(name: str, command: list[str], folder: Path, threads: int) -> dict
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
-    figures: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
-    figures["validation_loss"] = validation_loss(folder, folder / f"{name}.safetensors")
-    return figures
+    figures = json.loads((folder / f"{name}.json").read_text())
+    return {**figures, "validation_loss": validation_loss(folder, folder / f"{name}.safetensors")}
 
 
 def measure(folder: Path, size: Size, python: Path | None, threads: int) -> Iterator[dict[str, Any]]:
