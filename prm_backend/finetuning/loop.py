@@ -319,7 +319,7 @@ class Run:
         if self.accelerator.is_main_process:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self.metrics.open("ab") as file:
-                file.truncate(size)
+                file.truncate(min(size, file.tell()))
 
     def _write(self, row: dict[str, object]) -> None:
         """A number that JSON does not know is null."""
