@@ -66,7 +66,9 @@ class StepModel(nn.Module):
 
     def forward(self, batch: TokenBatch) -> torch.Tensor:
         """Raw outputs of the S steps of a batch, in fp32."""
-        raw: torch.Tensor = self.head(self.hidden(batch)[batch.row, batch.read].float())
+        hidden = self.hidden(batch)[batch.row, batch.read].float()
+        with torch.autocast(hidden.device.type, enabled=False):
+            raw: torch.Tensor = self.head(hidden)
         return raw
 
     @torch.inference_mode()

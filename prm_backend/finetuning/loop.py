@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator  # type: ignore[import-untyped]  # ships no types
-from accelerate.state import AcceleratorState  # type: ignore[import-untyped]  # the same
-from accelerate.utils import gather_object, set_seed  # type: ignore[import-untyped]  # the same
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object, set_seed
 
 from prm_backend.checkpoints import content_hash
 from prm_backend.errors import Cancelled, NotEnoughData, PrmError

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from accelerate import Accelerator  # type: ignore[import-untyped]  # ships no types
+from accelerate import Accelerator
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
