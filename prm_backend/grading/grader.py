@@ -93,15 +93,11 @@ class Grader:
             return self._asked(json.dumps([question, reference, answer]))
 
     def _asked(self, line: str) -> Verdict:
-        process = self._running()
-        assert process.stdin is not None
         try:
-            process.stdin.write(line.encode() + b"\n")
-            process.stdin.flush()
-        except BrokenPipeError:
-            reply = ""
-        else:
-            reply = _read_line(process, self._limit_s)
+            reply = _reply(self._running(), line, self._limit_s)
+        except BaseException:
+            self._stop()  # or the reply to this question would be taken for the reply to the next
+            raise
         if reply:
             return Verdict(reply)
         self._stop()
@@ -127,10 +123,10 @@ class Grader:
         return self._process
 
     def _stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
 
 
 def grade(reference: str, answer: str) -> Verdicts:
@@ -150,6 +146,17 @@ def _each(
             known[pair] = graded(*pair)
     progress(Progress(len(pairs), len(pairs), "final answers graded"))
     return [known[pair] for pair in pairs]
+
+
+def _reply(process: subprocess.Popen[bytes], line: str, limit_s: float) -> str:
+    """What the process says to a line; "" where it ends or stays silent for too long."""
+    assert process.stdin is not None
+    try:
+        process.stdin.write(line.encode() + b"\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        return ""
+    return _read_line(process, limit_s)
 
 
 def _read_line(process: subprocess.Popen[bytes], limit_s: float) -> str:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import prm_backend.grading.grader as grading_process
 from prm_backend.errors import Cancelled
 from prm_backend.grading import (
     MAX_ANSWER_CHARS,
@@ -263,6 +264,25 @@ def test_a_worker_killed_from_outside_is_replaced(grader: Grader) -> None:
     grader._process.kill()
     grader._process.wait()
     assert grader.grade("5", "x = 5") is CORRECT
+
+
+@pytest.mark.parametrize("lines_read", [0, 1], ids=["while the process starts", "while it thinks"])
+def test_an_interrupted_question_leaves_no_reply_behind_for_the_next(
+    lines_read: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, calls = grading_process._read_line, iter(range(9))
+
+    def interrupted(process: subprocess.Popen[bytes], limit_s: float) -> str:
+        if next(calls) == lines_read:
+            raise KeyboardInterrupt
+        return read(process, limit_s)
+
+    monkeypatch.setattr(grading_process, "_read_line", interrupted)
+    with Grader() as grader:
+        with pytest.raises(KeyboardInterrupt):
+            grader.grade("x+1", "1+x")
+        assert grader.grade("\\sqrt{3}", "\\sqrt{5}") is INCORRECT
+        assert grader.grade("5", "x = 5") is CORRECT
 
 
 def test_equal_pairs_are_graded_once_and_progress_may_cancel(grader: Grader, monkeypatch: pytest.MonkeyPatch) -> None:
