@@ -21,10 +21,10 @@ Arm = Literal["random", "active"]
 class Pick:
     """One solution to judge, and why. `score` is what the strategy ranked by, None where chance alone decided.
 
-    `inclusion_probability` is the chance that the lots gave this solution, given the pool and the picks before it. It
-    is exact for the random arm. Where a strategy ranked, it is 1, since ranking the same pool again picks the same;
-    less only where the lot decided between equal scores, then the share that got through (diversity alone: the share
-    of the pool that was looked at). Where the active arm was filled up by chance, it is the share of what was left.
+    `inclusion_probability` is the chance that the lots gave this solution, given the pool and what was taken before its
+    strategy, or chance, had its turn. Where a strategy ranked, it is 1, since ranking the same pool again picks the
+    same; less only where the lot decided between equal scores, within a problem or between problems. Where features
+    chose among the best (or, with diversity alone, among solutions drawn by lot), it is the chance to be among these.
     """
 
     key: str
@@ -50,22 +50,7 @@ def random_count(policy: Policy, count: int) -> int:
 def draw_random(candidates: Candidates, count: int, rng: np.random.Generator, *, per_problem: int = 1) -> list[Pick]:
     """The random arm: each problem puts up to `per_problem` of its solutions, drawn by lot, into an urn, and `count`
     are drawn from the urn. So the inclusion probability of a solution is known exactly, and recorded."""
-    if count <= 0:
-        return []
-    batch = _Batch(candidates, per_problem)
-    urn = batch.best(rng.permutation(len(candidates)), len(candidates))
-    sizes = np.bincount(candidates.problem)
-    from_urn = min(1.0, count / max(1, len(urn)))
-    return [
-        Pick(
-            key=candidates.keys[index],
-            arm="random",
-            strategy="random",
-            score=None,
-            inclusion_probability=float(min(1.0, per_problem / sizes[candidates.problem[index]]) * from_urn),
-        )
-        for index in rng.permutation(urn)[:count]
-    ]
+    return _drawn(_Batch(candidates, per_problem), count, rng, "random")
 
 
 def select_active(
@@ -89,47 +74,65 @@ def select_active(
             chosen = _ranked(batch, name, quota + missing, policy.diverse_among, rng)
             missing += quota - len(chosen)
             picks += chosen
-    return picks + _filled_up(batch, count - len(picks), rng)
+    return picks + _drawn(batch, count - len(picks), rng, "active")
 
 
 def _ranked(batch: _Batch, name: str, count: int, among: int, rng: np.random.Generator) -> list[Pick]:
     candidates, strategy = batch.candidates, STRATEGY_OF[name]
     scores = np.where(candidates.scored, strategy.scores(candidates), NEVER)
     wanted = batch.open(np.flatnonzero(scores > NEVER))
-    looked_at = _best(batch, wanted, scores, strategy.looked_at(count, among), rng)
-    shares = _shares(scores, wanted, looked_at)
+    looked_at, chances = _best(batch, wanted, scores, strategy.looked_at(count, among), rng)
     ranked_by = scores[looked_at]
     if strategy.looked_at(count, among) > count:
         chosen, distances = spread_out(*_features(batch, looked_at, name), count, rng)
-        looked_at, shares = looked_at[chosen], shares[chosen]
+        looked_at, chances = looked_at[chosen], chances[chosen]
         ranked_by = distances if isinstance(strategy, Diversity) else ranked_by[chosen]
     batch.mark(looked_at)
     return [
-        Pick(candidates.keys[index], "active", name, float(score), float(share))
-        for index, score, share in zip(looked_at, ranked_by, shares, strict=True)
+        Pick(candidates.keys[index], "active", name, float(score), float(chance))
+        for index, score, chance in zip(looked_at, ranked_by, chances, strict=True)
     ]
 
 
-def _best(batch: _Batch, wanted: Integers, scores: Floats, count: int, rng: np.random.Generator) -> Integers:
-    """The `count` of `wanted` with the highest scores for which there is room, the highest first, ties by lot."""
+def _best(
+    batch: _Batch, wanted: Integers, scores: Floats, count: int, rng: np.random.Generator
+) -> tuple[Integers, Floats]:
+    """The `count` of `wanted` with the highest scores for which there is room, the highest first, and the chance of
+    each. Equal scores are told apart by two lots, as in the random arm: one within each problem for its room, and one
+    among those that came through for the places in the batch."""
     size = 4 * count  # sorting all would take most of the time
     while True:
         lowest = np.partition(scores[wanted], -size)[-size] if size < len(wanted) else NEVER
         top = wanted[scores[wanted] >= lowest]
-        found = batch.best(top[np.lexsort((rng.random(len(top)), -scores[top]))], count)
-        if len(found) == count or size >= len(wanted):
-            return found
+        urn = batch.best(_by_score(top, scores, rng), len(top))
+        if len(urn) >= count or size >= len(wanted):
+            break
         size *= 8
-
-
-def _shares(scores: Floats, wanted: Integers, best: Integers) -> Floats:
-    """(best,): 1, but for those with the lowest score the share of them that the lot let through."""
-    shares: Floats = np.ones(len(best))
+    best = _by_score(urn, scores, rng)[:count]
+    chances = _chances_in_problem(batch.candidates.problem, scores, top, urn)[best]
     if best.size:
-        lowest = scores[best].min()
-        last = scores[best] == lowest
-        shares[last] = last.sum() / (scores[wanted] == lowest).sum()
-    return shares
+        last = scores[best] == scores[best[-1]]
+        chances[last] *= last.sum() / (scores[urn] == scores[best[-1]]).sum()
+    return best, chances
+
+
+def _by_score(order: Integers, scores: Floats, rng: np.random.Generator) -> Integers:
+    """The highest score first, equal scores by lot."""
+    return order[np.lexsort((rng.random(len(order)), -scores[order]))]
+
+
+def _chances_in_problem(problem: Integers, scores: Floats, top: Integers, urn: Integers) -> Floats:
+    """(n,): the chance of each of `urn` to be the one of its problem's `top` that has a place there. The lot has a say
+    only at the lowest score that has one."""
+    lowest: Floats = np.full(int(problem.max(initial=-1)) + 1, np.inf)
+    np.minimum.at(lowest, problem[urn], scores[urn])
+    tied, through = (order[scores[order] == lowest[problem[order]]] for order in (top, urn))
+    of_problem = np.bincount(problem[through], minlength=len(lowest)) / np.maximum(
+        1, np.bincount(problem[tied], minlength=len(lowest))
+    )
+    chances: Floats = np.ones(len(scores))
+    chances[through] = of_problem[problem[through]]
+    return chances
 
 
 def _features(batch: _Batch, looked_at: Integers, name: str) -> tuple[Features, Features]:
@@ -139,13 +142,17 @@ def _features(batch: _Batch, looked_at: Integers, name: str) -> tuple[Features, 
     return features[looked_at], features[batch.taken()]
 
 
-def _filled_up(batch: _Batch, count: int, rng: np.random.Generator) -> list[Pick]:
-    if count <= 0:
-        return []
-    order = rng.permutation(len(batch.candidates))
-    left = len(batch.best(order, len(order)))
-    chosen = batch.best(order, count)
-    return [Pick(batch.candidates.keys[index], "active", "random", None, min(1.0, count / left)) for index in chosen]
+def _drawn(batch: _Batch, count: int, rng: np.random.Generator, arm: Arm) -> list[Pick]:
+    """By lot: each problem puts as many solutions into an urn as it has room for, and `count` are drawn from the urn."""
+    candidates = batch.candidates
+    order = batch.open(rng.permutation(len(candidates)))
+    urn = batch.best(order, len(order))
+    chance = np.bincount(candidates.problem[urn]) / np.maximum(1, np.bincount(candidates.problem[order]))
+    chance *= min(1.0, max(0, count) / max(1, len(urn)))
+    return [
+        Pick(candidates.keys[index], arm, "random", None, float(chance[candidates.problem[index]]))
+        for index in rng.permutation(urn)[: max(0, count)]
+    ]
 
 
 def _shared_out(count: int, weights: Mapping[str, float]) -> dict[str, int]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -292,6 +292,54 @@ def test_a_strategy_says_what_it_misses(policy: Policy, message: str) -> None:
         select(candidates, policy, 1, rng())
 
 
+# --- Inclusion probabilities ---
+
+
+def simulated(draw: Callable[[np.random.Generator], list[Pick]], times: int = 4000) -> dict[str, float]:
+    """What is stated for each solution that comes up, held against how often it does."""
+    found: Counter[str] = Counter()
+    stated: dict[str, float] = {}
+    generator = rng()
+    for _ in range(times):
+        for pick in draw(generator):
+            found[pick.key] += 1
+            assert stated.setdefault(pick.key, pick.inclusion_probability) == pick.inclusion_probability
+    for key, probability in stated.items():
+        error = math.sqrt(probability * (1 - probability) / times)
+        assert abs(found[key] / times - probability) <= 4.5 * error + 1e-9, key
+    return stated
+
+
+@pytest.mark.parametrize(
+    ("solutions", "count", "per_problem", "expected"),
+    [
+        # two equal scores in one problem, room for one
+        ([("a", 0.4), ("a", 0.4), ("b", 0.1)], 2, 1, {"s0": 1 / 2, "s1": 1 / 2, "s2": 1}),
+        # an equal score whose rival's problem has no room
+        ([("a", 0.5), ("a", 0.3), ("b", 0.3)], 2, 1, {"s0": 1, "s2": 1}),
+        # both lots: within a problem, then between problems
+        ([("a", 0.4), ("a", 0.4), ("b", 0.4)], 1, 1, {"s0": 1 / 4, "s1": 1 / 4, "s2": 1 / 2}),
+        # room for two of three, of which one is better
+        ([("a", 0.5), ("a", 0.3), ("a", 0.3), ("b", 0.3)], 2, 2, {"s0": 1, "s1": 1 / 4, "s2": 1 / 4, "s3": 1 / 2}),
+    ],
+)
+def test_inclusion_probabilities_of_equal_scores_are_what_simulation_finds(
+    solutions: list[tuple[str, float]], count: int, per_problem: int, expected: dict[str, float]
+) -> None:
+    candidates = pool(*((problem, [bad], False) for problem, bad in solutions))
+    policy = only("margin", per_problem)
+    stated = simulated(lambda generator: select(candidates, policy, count, generator))
+    assert stated == pytest.approx(expected)
+
+
+def test_inclusion_probabilities_of_what_chance_fills_up_are_what_simulation_finds() -> None:
+    candidates = pool(*(("a", [], None) for _ in range(10)), ("b", [], None), ("c", [], None))
+    stated = simulated(lambda generator: select(candidates, only("margin"), 2, generator))
+    assert set(stated) == set(candidates.keys)
+    assert stated["s0"] == pytest.approx(1 / 10 * 2 / 3)
+    assert stated["s11"] == pytest.approx(2 / 3)
+
+
 # --- The random arm ---
 
 
@@ -304,18 +352,8 @@ def test_the_random_share_is_rounded_up(share: float, count: int, random: int) -
 def test_inclusion_probabilities_of_the_random_arm_are_what_simulation_finds(count: int, per_problem: int) -> None:
     problems = ["a"] * 6 + ["b"] * 3 + ["c", "d"]
     candidates = pool(*((problem, [0.5], None) for problem in problems))
-    times = 4000
-    found: Counter[str] = Counter()
-    stated: dict[str, float] = {}
-    generator = rng()
-    for _ in range(times):
-        for pick in draw_random(candidates, count, generator, per_problem=per_problem):
-            found[pick.key] += 1
-            assert stated.setdefault(pick.key, pick.inclusion_probability) == pick.inclusion_probability
-    assert set(found) == set(candidates.keys)
-    for key, probability in stated.items():
-        error = math.sqrt(probability * (1 - probability) / times)
-        assert abs(found[key] / times - probability) <= 4.5 * error + 1e-9
+    stated = simulated(lambda generator: draw_random(candidates, count, generator, per_problem=per_problem))
+    assert set(stated) == set(candidates.keys)
     expected = min(count, capacity(candidates, per_problem))
     assert sum(stated.values()) == pytest.approx(expected)
 
