@@ -319,12 +319,14 @@ def goals_of(figures: dict[str, Any], memory: dict[str, float]) -> list[dict[str
         return {"name": name, "value": round(value, 3), "goal": f">= {goal}", "met": value >= goal}
 
     growth = memory["in_12_windows"] / memory["in_2_windows"]
+    apart = max(figures["largest_difference"][pair] for pair in ("a and c", "b and c"))
     return [
         at_least("times per-prefix scoring, 8 steps", ratio("a: per prefix, 8 steps", "c: engine, 8 steps"), 4),
         at_least("times padded batches of 16 in file order", ratio("b: file order", "c: engine"), 1.5),
         at_least("share of the fp32 peak", statistics.median(figures["share_of_peak"]["fp32"]), 0.6),
         at_least("share of the bf16 peak", statistics.median(figures["share_of_peak"]["bf16"]), 0.5),
         at_least("8 alternatives, times padded batches", ratio("b: alternatives", "c: alternatives"), 2),
+        {"name": "largest difference to (a) and (b)", "value": apart, "goal": "<= 0.0001", "met": apart <= 1e-4},
         {"name": "peak memory, 12 windows over 2", "value": round(growth, 3), "goal": "<= 1.05", "met": growth <= 1.05},
     ]
 

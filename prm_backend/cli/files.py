@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
-from prm_backend.errors import PrmError
+from prm_backend.errors import FormatError, PrmError
 from prm_backend.formats import rated_path, read_records
 from prm_backend.types import LabeledSolution, Progress, Solution, SolutionRecord, problem_key
 
@@ -36,7 +37,12 @@ def command(commands: Commands, name: str, run: Run, about: str, example: str) -
 
 
 def records(paths: Iterable[Path]) -> Iterator[SolutionRecord]:
-    return chain.from_iterable(map(read_records, paths))
+    """Raises `PrmError` that names the file, beside the line and the field."""
+    for path in paths:
+        try:
+            yield from read_records(path)
+        except FormatError as error:
+            raise PrmError(f"{path}: {error}") from None
 
 
 def solution_of(record: SolutionRecord) -> Solution:
@@ -44,21 +50,23 @@ def solution_of(record: SolutionRecord) -> Solution:
 
 
 def labeled_solution(record: SolutionRecord) -> LabeledSolution:
-    """A record as training data; for PRM800K the path that the labeler followed."""
+    """A record as training data; for PRM800K the path that the labeler followed. A row without an id is named by its
+    text, so that labelings of one solution belong together, in whatever file they stand."""
     rated = list(rated_path(record))
     steps = (*(text for text, _ in rated), *record.steps[len(rated) :])
     labels = (*(label for _, label in rated), *[None] * (len(steps) - len(rated)))
-    key = record.external_id or f"line {record.line}"
+    key = record.external_id or hashlib.sha256(json.dumps([record.problem, *steps]).encode()).hexdigest()[:16]
     return LabeledSolution(Solution(key, problem_key(record.problem), record.problem, steps), labels)
 
 
 def labeled_solutions(paths: Iterable[Path]) -> list[LabeledSolution]:
     """Several labelings of one solution weigh one together."""
     found = [labeled_solution(record) for record in records(paths)]
-    counts: dict[Solution, int] = {}
-    for item in found:
-        counts[item.solution] = counts.get(item.solution, 0) + 1
-    return [LabeledSolution(item.solution, item.labels, 1 / counts[item.solution]) for item in found]
+    texts = [(item.solution.problem, item.solution.steps) for item in found]
+    copies = Counter(texts)
+    return [
+        LabeledSolution(item.solution, item.labels, 1 / copies[text]) for item, text in zip(found, texts, strict=True)
+    ]
 
 
 def json_file(path: Path) -> Any:
@@ -75,6 +83,8 @@ def output(path: Path | None) -> Iterator[IO[str]]:
     if path is None:
         yield sys.stdout
         return
+    if path.is_dir():
+        raise PrmError(f"{path}: is a folder, not a file to write")
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -86,13 +96,16 @@ def output(path: Path | None) -> Iterator[IO[str]]:
 
 
 def report(progress: Progress) -> None:
-    """One line that renews itself, on a terminal only. Without a total it counts."""
-    if not sys.stderr.isatty():
-        return
-    known = progress.total > progress.done or progress.done == progress.total
-    end = "\n" if progress.done >= progress.total else ""
-    share = f"{progress.done / progress.total:5.0%}" if known and progress.total else f"{progress.done:,.0f}"
-    print(f"\r{share}  {progress.note:50.50}", end=end, file=sys.stderr, flush=True)
+    """One line that renews itself, on a terminal only."""
+    if sys.stderr.isatty():
+        end = "\n" if progress.done >= progress.total else ""
+        print(f"\r{progress.done / progress.total:5.0%}  {progress.note:50.50}", end=end, file=sys.stderr, flush=True)
+
+
+def count(done: int, note: str, *, ended: bool = False) -> None:
+    """The same where nobody knows how much there is."""
+    if sys.stderr.isatty():
+        print(f"\r{done:,}  {note:50.50}", end="\n" if ended else "", file=sys.stderr, flush=True)
 
 
 def quiet_transformers() -> None:

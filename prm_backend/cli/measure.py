@@ -5,13 +5,27 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from prm_backend.cli.files import FORMATS_READ, Commands, command, labeled_solutions, output, records, report
+from prm_backend.cli.files import (
+    FORMATS_READ,
+    Commands,
+    command,
+    labeled_solutions,
+    output,
+    records,
+    report,
+    solution_of,
+)
 from prm_backend.cli.prms import Prm, add_prm, open_prm
 from prm_backend.errors import NotEnoughData, PrmError
 from prm_backend.types import LabeledSolution, StepScores
+
+if TYPE_CHECKING:
+    from prm_backend.evaluation import Candidate
 
 
 def add(commands: Commands) -> None:
@@ -27,6 +41,7 @@ def add(commands: Commands) -> None:
     made.add_argument("--train", type=Path, nargs="+", help="the training labels, for the baselines and the threshold")
     made.add_argument("--validation", type=Path, nargs="+", help="labels to take the threshold of F1 from (--report)")
     made.add_argument("--pretraining", type=Path, nargs="+", help="other problems that training saw (--report)")
+    made.add_argument("--candidates", type=Path, nargs="+", help="graded solutions to choose the best of (--report)")
     made.add_argument("--report", type=Path, help="folder for report.json, report.md and plots, with intervals")
     made.add_argument("--json", action="store_true", help="print JSON")
     made.add_argument("--seed", type=int, default=0)
@@ -54,10 +69,9 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def scored(prm: Prm, items: Sequence[LabeledSolution]) -> dict[str, StepScores]:
     solutions = list(dict.fromkeys(item.solution for item in items))
-    keys = [solution.key for solution in solutions]
-    if len(set(keys)) < len(keys):
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise PrmError(f"{twice!r} names two different solutions: give each an id of its own")
+    twice = [key for key, copies in Counter(solution.key for solution in solutions).items() if copies > 1]
+    if twice:
+        raise PrmError(f"{twice[0]!r} names two different solutions: give each an id of its own")
     return dict(prm.score(solutions, progress=report, total=len(solutions)))
 
 
@@ -92,28 +106,50 @@ def print_figures(
 def write_report(
     options: argparse.Namespace, prm: Prm, test: Sequence[LabeledSolution], train: Sequence[LabeledSolution]
 ) -> None:
-    """One subset for each test file. The threshold of F1 comes from 0.5, from training or validation labels where they
-    are given, and from the other problems of the test set."""
+    """One subset for each test file: `processbench_gsm8k.jsonl` and its like are named as in the paper. The threshold
+    of F1 is 0.5, comes from the other problems of the test set, and from the subset gsm8k, training and validation
+    labels where there are such."""
     from prm_backend import evaluation
     from prm_backend.evaluation import ThresholdSource
 
     validation = labeled_solutions(options.validation or ())
-    subset_of = {item.solution.key: path.stem for path in options.test for item in labeled_solutions([path])}
+    subsets = {path: path.stem.removeprefix("processbench_") for path in options.test}
+    subset_of = {item.solution.key: subsets[path] for path in options.test for item in labeled_solutions([path])}
     sources = [ThresholdSource.FIXED, ThresholdSource.CROSS_FITTED]
+    sources += [ThresholdSource.GSM8K] if "gsm8k" in subsets.values() else []
     sources += [ThresholdSource.TRAINING] if train else []
     sources += [ThresholdSource.VALIDATION] if validation else []
+    candidates = candidates_of(options.candidates or ())
     data = evaluation.EvaluationData(
         test=test,
         train=train,
         validation=validation,
         pretraining_problems=[record.problem for record in records(options.pretraining or ())],
         subset_of=subset_of,
+        candidates=candidates,
     )
-    scores = scored(prm, [*test, *train, *validation])
-    results = evaluation.measure(data, {options.prm.name: scores}, thresholds=sources, seed=options.seed)
+    others = [LabeledSolution(one.solution, (None,) * len(one.solution.steps)) for one in candidates]
+    scores = scored(prm, [*test, *train, *validation, *others])
+    name = f"PRM {options.prm.name}"
+    results = evaluation.measure(data, {name: scores}, thresholds=sources, seed=options.seed)
     made = evaluation.report(results, title=f"Evaluation of {options.prm.name}")
     made.write(options.report)
     print(json.dumps(made.data, indent=2) if options.json else f"wrote {options.report / 'report.md'}")
+
+
+def candidates_of(paths: Sequence[Path]) -> list[Candidate]:
+    """Solutions to choose the best of, with their answers and whether those are right."""
+    from prm_backend.evaluation import Candidate
+    from prm_backend.grading import final_answer_of
+
+    return [
+        Candidate(
+            solution_of(record),
+            record.final_answer or (final_answer_of(record.steps[-1]) if record.steps else None),
+            record.final_answer_correct,
+        )
+        for record in records(paths)
+    ]
 
 
 def grade(options: argparse.Namespace) -> None:

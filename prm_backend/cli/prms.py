@@ -65,6 +65,10 @@ def adapter_of(name: str) -> Adapter:
 
 
 def public_prm(chosen: Adapter, options: argparse.Namespace) -> Prm:
+    if chosen.head == "none" and options.cache:
+        raise PrmError(f"--cache: adapter {chosen.name} has no scores on single steps that could be kept")
+    if chosen.head == "none" and options.too_long == "window":
+        raise PrmError(f"--too-long window: adapter {chosen.name} reads solutions whole")
     if options.endpoint or chosen.readout == "generative":
         return generative_prm(chosen, options)
     quiet_transformers()
@@ -73,10 +77,9 @@ def public_prm(chosen: Adapter, options: argparse.Namespace) -> Prm:
 
         return ImplicitPrm.load(options.prm, chosen, reference=options.base or "")
     from prm_backend import adapters
-    from prm_backend.checkpoints import content_hash, file_hashes
 
     loaded = adapters.load(options.prm, chosen, base=options.base or "")
-    digest = content_hash(file_hashes(options.prm)) if options.cache else ""
+    digest = loaded.digest() if options.cache else ""
     return Reader(loaded, digest, options, loaded.adapter.as_dict(), loaded.adapter.too_long)
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from prm_backend.cli.files import FORMATS_READ, Commands, command, json_file, output, records, report, solution_of
-from prm_backend.cli.prms import add_prm, open_prm
-from prm_backend.errors import PrmError
+from prm_backend.cli.files import FORMATS_READ, Commands, command, count, json_file, output, records, solution_of
+from prm_backend.cli.prms import Prm, add_prm, open_prm
+from prm_backend.errors import Cancelled, CheckpointError, EndpointError, PrmError
 from prm_backend.policy import EVERY_STRATEGY, parse_policy
-from prm_backend.types import StepScores, solution_score
+from prm_backend.types import Solution, StepScores, ignore_progress, solution_score
+
+WINDOW = 1024  # solutions
 
 SCORE_KEYS = ("bad", "neutral", "good", "spread")
 DEFAULT_POLICY = {"random_share": 0.2, "strategies": {"disagreement": 1.0}, "per_problem": 1}
@@ -51,13 +55,37 @@ def add(commands: Commands) -> None:
     made.add_argument("--out", type=Path, help="file to write (default: standard output)")
 
 
-def score(options: argparse.Namespace) -> None:
+def score(options: argparse.Namespace) -> int:
+    """A solution that cannot be scored gets a row that says why, and the exit code is 1."""
     first, step = shard_of(options.shard)
     prm = open_prm(options)
     pool = islice(map(solution_of, records(options.solutions)), first, None, step)
+    done = failed = 0
     with output(options.out) as file:
-        for key, scores in prm.score(pool, progress=report):
-            file.write(json.dumps(score_row(key, scores)) + "\n")
+        while window := list(islice(pool, WINDOW)):
+            for row in rows_of(prm, window):
+                failed += "error" in row
+                file.write(json.dumps(row) + "\n")
+            done += len(window)
+            count(done, "solutions scored")
+    count(done, "solutions scored", ended=True)
+    if failed:
+        print(f"error: {failed:,} of {done:,} solutions have no scores; their rows say why", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def rows_of(prm: Prm, solutions: Sequence[Solution]) -> list[dict[str, Any]]:
+    """Scores of what can be scored, and an error for each of the others. What has nothing to do with single solutions,
+    a dead endpoint say, raises."""
+    try:
+        return [score_row(key, scores) for key, scores in prm.score(solutions, progress=ignore_progress)]
+    except (EndpointError, CheckpointError, Cancelled):
+        raise
+    except PrmError as error:
+        if len(solutions) == 1:
+            return [{"id": solutions[0].key, "error": str(error)}]
+    half = len(solutions) // 2
+    return rows_of(prm, solutions[:half]) + rows_of(prm, solutions[half:])
 
 
 def shard_of(text: str) -> tuple[int, int]:
@@ -74,20 +102,43 @@ def score_row(key: str, scores: StepScores) -> dict[str, Any]:
 
 
 def read_scores(path: Path) -> dict[str, StepScores]:
-    """What `score` wrote, by solution id. Raises `PrmError` naming the line."""
+    """What `score` wrote, by solution id; solutions without scores are left out. Raises `PrmError` naming the line."""
     found: dict[str, StepScores] = {}
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
                 row = json.loads(line)
-                bad, neutral, good, spread = (tuple(map(float, row[name])) for name in SCORE_KEYS)
                 key = row["id"]
+                if "error" in row:
+                    continue
+                bad, neutral, good, spread = (tuple(map(float, row[name])) for name in SCORE_KEYS)
+                if not isinstance(key, str) or len({len(bad), len(neutral), len(good), len(spread)}) != 1:
+                    raise ValueError("an id, and four lists of one length")
             except (ValueError, KeyError, TypeError) as error:
                 raise PrmError(f"{path}: line {number}: not a line that `score` writes ({error!r})") from None
             if key in found:
                 raise PrmError(f"{path}: line {number}: {key!r} has been scored before")
             found[key] = StepScores(bad, neutral, good, spread)
     return found
+
+
+def check_scores(pool: Sequence[Solution], scores: Mapping[str, StepScores]) -> None:
+    """Scores of another pool, or of other texts under the same ids, would choose at random in silence."""
+    known = 0
+    for solution in pool:
+        if solution.key in scores:
+            known += 1
+            if len(scores[solution.key]) != len(solution.steps):
+                raise PrmError(
+                    f"{solution.key!r} has {len(solution.steps)} steps and {len(scores[solution.key])} scores: these "
+                    "are not the scores of this pool"
+                )
+    if not known:
+        raise PrmError("no solution of the pool has scores: these are not the scores of this pool")
+    if known < len(pool):
+        print(
+            f"{len(pool) - known:,} of {len(pool):,} solutions have no scores: only chance picks them", file=sys.stderr
+        )
 
 
 def select(options: argparse.Namespace) -> None:
@@ -102,6 +153,7 @@ def select(options: argparse.Namespace) -> None:
         raise PrmError(f"--count {options.count}: at least 1")
     scores = read_scores(options.scores)
     pool = [(solution_of(record), record.final_answer_correct) for record in records(options.solutions)]
+    check_scores([solution for solution, _ in pool], scores)
     try:
         candidates = Candidates.pack(
             [solution.key for solution, _ in pool],

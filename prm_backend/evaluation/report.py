@@ -61,6 +61,8 @@ def _about(results: Results) -> Iterator[str]:
             f" training problems word for word and {leakage.near:,} reworded (Jaccard similarity of word triples ≥"
             f" {leakage.similarity:g}); {leakage.solutions:,} solutions were left out with them"
         )
+    for source, reason in results.unavailable.items():
+        yield f"- threshold from {source}: –, {reason}"
 
 
 def tables(results: Results) -> list[str]:

@@ -64,7 +64,9 @@ class EvaluationData:
     candidates: Sequence[Candidate] = ()
 
     def training_problems(self) -> list[str]:
-        return [*(item.solution.problem for item in self.train), *self.pretraining_problems]
+        """Those that training, or the choice of a threshold, has seen."""
+        seen = [*self.train, *self.validation]
+        return [*(item.solution.problem for item in seen), *self.pretraining_problems]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,8 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """PRMs first, then baselines. `leakage` is by part: test, injected, candidates."""
+    """PRMs first, then baselines. `leakage` is by part: test, injected, candidates. `unavailable` says why a source of
+    thresholds gave none."""
 
     systems: tuple[System, ...]
     leakage: dict[str, Leakage]
@@ -120,6 +123,7 @@ class Results:
     subsets: dict[str, int]
     samples: int
     seed: int
+    unavailable: dict[ThresholdSource, str] = field(default_factory=dict)
 
 
 def measure(
@@ -137,7 +141,7 @@ def measure(
     add more of these (surprisal alone, say).
 
     Problems shared with training, exact or reworded, are left out first. Raises `NotEnoughData` where nothing judged
-    remains or a threshold's source cannot give one, `PrmError` naming a solution with a score that is no probability,
+    remains, `PrmError` naming a solution with a score that is no probability,
     `ValueError` naming a solution without scores.
     """
     data, leakage = _unleaked(data, similarity)
@@ -147,7 +151,9 @@ def measure(
     twice = sorted(systems.keys() & weak.keys())
     if twice:
         raise ValueError(f"{twice[0]!r} names both a PRM and a baseline")
-    one = _Measurement(data, thresholds, redundancy_threshold, samples, seed)
+    unavailable = _unavailable(data, thresholds, [*systems.values(), *weak.values()])
+    usable = [source for source in thresholds if source not in unavailable]
+    one = _Measurement(data, usable, redundancy_threshold, samples, seed)
     found = [one.system(name, scores, False) for name, scores in systems.items()]
     found += [one.system(name, scores, True) for name, scores in weak.items()]
     labels = [label for item in data.test for label in item.labels if label is not None]
@@ -161,7 +167,34 @@ def measure(
         subsets={name: len(part) for name, part in _by_subset(data.test, data.subset_of).items()},
         samples=samples,
         seed=seed,
+        unavailable=unavailable,
     )
+
+
+def _unavailable(
+    data: EvaluationData, sources: Sequence[ThresholdSource], systems: Sequence[Scores]
+) -> dict[ThresholdSource, str]:
+    """Sources that have no threshold to give, to one system or another, and why."""
+    found: dict[ThresholdSource, str] = {}
+    for source in sources:
+        try:
+            for scores in systems:
+                _threshold(source, data, scores)
+        except NotEnoughData as error:
+            found[source] = str(error)
+    return found
+
+
+def _threshold(source: ThresholdSource, data: EvaluationData, scores: Scores) -> Threshold:
+    subset = _by_subset(data.test, data.subset_of).get(GSM8K_SUBSET, [])
+    choose: dict[ThresholdSource, Callable[[], float | dict[str, float]]] = {
+        ThresholdSource.FIXED: lambda: 0.5,
+        ThresholdSource.GSM8K: lambda: best_threshold(with_scores(subset, scores)),
+        ThresholdSource.VALIDATION: lambda: best_threshold(with_scores(data.validation, scores)),
+        ThresholdSource.TRAINING: lambda: best_threshold(with_scores(data.train, scores)),
+        ThresholdSource.CROSS_FITTED: lambda: cross_fitted_threshold(with_scores(data.test, scores)),
+    }
+    return Threshold(choose[source](), source)
 
 
 def simple_baselines(data: EvaluationData, *, seed: int = 0) -> dict[str, Scores]:
@@ -220,7 +253,7 @@ class _Measurement:
         numbers = problem_numbers(scored)
         parts = _by_subset(self.data.test, self.data.subset_of)
         subsets = {subset: with_scores(part, scores) for subset, part in parts.items()}
-        thresholds = [self._threshold(source, scored, subsets, scores) for source in self.sources]
+        thresholds = [_threshold(source, self.data, scores) for source in self.sources]
         steps, after = judged_steps(scored, numbers), judged_steps(_recalibrated(scored), numbers)
         statistics = {"figures": _step_statistics(steps) | calibration_statistics(steps, len(numbers))}
         statistics["recalibrated"] = calibration_statistics(after, len(numbers)) if after.p_bad.size else {}
@@ -269,25 +302,6 @@ class _Measurement:
                 name: first_error_statistics(part, at.value, numbers)["f1"] for name, part in subsets.items()
             },
         }
-
-    def _threshold(
-        self,
-        source: ThresholdSource,
-        scored: Sequence[Scored],
-        subsets: Mapping[str, Sequence[Scored]],
-        scores: Scores,
-    ) -> Threshold:
-        choose: dict[ThresholdSource, Callable[[], float | dict[str, float]]] = {
-            ThresholdSource.FIXED: lambda: 0.5,
-            ThresholdSource.GSM8K: lambda: best_threshold(subsets.get(GSM8K_SUBSET, ())),
-            ThresholdSource.VALIDATION: lambda: best_threshold(with_scores(self.data.validation, scores)),
-            ThresholdSource.TRAINING: lambda: best_threshold(with_scores(self.data.train, scores)),
-            ThresholdSource.CROSS_FITTED: lambda: cross_fitted_threshold(scored),
-        }
-        try:
-            return Threshold(choose[source](), source)
-        except NotEnoughData as error:
-            raise NotEnoughData(f"threshold from {source}: {error}") from error
 
     def _prmbench(self, scores: Scores) -> tuple[PrmScore, Estimate] | tuple[None, None]:
         if not self.data.injected:

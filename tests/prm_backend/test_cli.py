@@ -64,7 +64,7 @@ def test_training_files_without_a_right_solution_cost_the_f1_only(
     [
         (["score", "nowhere", "pool.jsonl"], "error: nowhere: no checkpoint here (metadata.json is missing)"),
         (["train", "cold", "missing.jsonl", "out"], "missing.jsonl"),
-        (["train", "cold", "broken.jsonl", "out"], "error: line 1"),
+        (["train", "cold", "broken.jsonl", "out"], "error: broken.jsonl: line 1"),
         (["train", "cold", "unlabeled.jsonl", "out"], "error: training needs bad steps and steps that are not bad"),
         (["train", "cold", "pool.jsonl", "first"], "error: first: already exists"),
     ],

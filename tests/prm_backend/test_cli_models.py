@@ -10,6 +10,7 @@ import pytest
 
 from prm_backend.__main__ import main
 from prm_backend.adapters import adapter
+from prm_backend.cli.files import labeled_solutions
 from prm_backend.synthetic import generate_rows
 from tests.prm_backend.adapters.published import publish
 from tests.prm_backend.tiny import random_model
@@ -77,7 +78,7 @@ def test_what_was_trained_whole_is_scored_and_evaluated(home: Path, capsys: pyte
     assert len(lines(home / "scores.jsonl")) == 60
     assert run(home, "evaluate tuned test.jsonl --train labels.jsonl --report figures") == 0
     report = json.loads((home / "figures/report.json").read_text())
-    assert [system["name"] for system in report["systems"]][:1] == ["tuned"]
+    assert [system["name"] for system in report["systems"]][:1] == ["PRM tuned"]
     assert {"majority", "position and length"} <= {system["name"] for system in report["systems"]}
     assert (home / "figures/report.md").read_text().startswith("# Evaluation of tuned")
 
@@ -123,6 +124,38 @@ def test_there_and_back_through_the_layout_of_trl(home: Path) -> None:
         assert one["bad"] == pytest.approx(other["bad"], abs=1e-5)
 
 
+def test_a_solution_that_cannot_be_scored_costs_no_other(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = list(generate_rows(problems=3))
+    rows[2] = {**rows[2], "steps": ["So it goes on. " * 2000], "ratings": [1]}
+    write(home / "one-too-long.jsonl", rows)
+    assert run(home, "score tuned one-too-long.jsonl --out some.jsonl") == 1
+    assert "1 of 6 solutions have no scores" in capsys.readouterr().err
+    found = lines(home / "some.jsonl")
+    assert [row["id"] for row in found] == [row["id"] for row in rows]
+    assert ["error" in row for row in found] == [False, False, True, False, False, False]
+    assert run(home, "select one-too-long.jsonl --scores some.jsonl --count 6 --out picks.jsonl") == 0
+    assert "1 of 6 solutions have no scores" in capsys.readouterr().err
+
+
+def test_labelings_of_one_solution_weigh_one_whatever_the_file(home: Path) -> None:
+    row = next(generate_rows(problems=1))
+    bare = {name: value for name, value in row.items() if name != "id"}
+    for name in ("lea.jsonl", "max.jsonl"):
+        write(home / name, [bare])
+    first, second = labeled_solutions([home / "lea.jsonl", home / "max.jsonl"])
+    assert first.solution == second.solution
+    assert (first.weight, second.weight) == (0.5, 0.5)
+
+
+def test_the_best_of_several_is_part_of_a_report(home: Path) -> None:
+    rows = [row | {"final_answer_correct": -1 not in row["ratings"]} for row in generate_rows(problems=20, seed=9)]
+    write(home / "candidates.jsonl", rows)
+    line = "evaluate tuned test.jsonl --train labels.jsonl --candidates candidates.jsonl --report best"
+    assert run(home, line) == 0
+    system = json.loads((home / "best/report.json").read_text())["systems"][0]
+    assert 0 < system["best_of_n"]["pass_at_n"]["value"] <= 1
+
+
 def test_both_verdicts_on_each_answer(home: Path) -> None:
     row = {"problem": "What is 3 + 4?", "steps": ["3 + 4 = 7.", "# Answer\n\n7"], "ratings": [1, 1]}
     asked = [{**row, "id": name, "ground_truth_answer": truth} for name, truth in (("a", "7"), ("b", "8"))]
@@ -145,7 +178,16 @@ def test_both_verdicts_on_each_answer(home: Path) -> None:
         ("train labels.jsonl labels.jsonl out", "neither a checkpoint nor a transformers model folder"),
         ("train qwen2 labels.jsonl out --recipe bad.json", "warm_up: no such field"),
         ("train qwen2 labels.jsonl out --recipe broken.json", "broken.json: not JSON"),
-        ("train tuned labels.jsonl out --lora 4", "--lora"),
+        ("train qwen2 labels.jsonl out --recipe list.json", "list.json: a recipe is an object"),
+        ("train qwen2 labels.jsonl out --recipe two.json --classes 3", "classes: three here, and two in two.json"),
+        ("train tuned labels.jsonl out --lora 4", "--lora is for a new model"),
+        ("train tuned labels.jsonl out --separator X", "--separator is for a new model"),
+        ("train qwen2 labels.jsonl out --cache kept", "--cache is for heads on a frozen backbone"),
+        ("score public labels.jsonl --adapter prime --cache kept", "--cache: adapter prime"),
+        ("score tuned labels.jsonl --out kept", "kept: is a folder"),
+        ("select labels.jsonl --scores other.jsonl --count 3", "not the scores of this pool"),
+        ("select labels.jsonl --scores uneven.jsonl --count 3", "line 1: not a line that `score` writes"),
+        ("select labels.jsonl --scores latin.jsonl --count 3", "line 1: not a line that `score` writes"),
         ("select labels.jsonl --scores labels.jsonl --count 3", "line 1: not a line that `score` writes"),
         ("convert labels.jsonl out.jsonl", "--to a format, or --from-trl"),
         ("convert public out --from-trl", "--separator"),
@@ -157,6 +199,13 @@ def test_what_a_person_can_mend_is_one_line(
 ) -> None:
     (home / "bad.json").write_text('{"warm_up": 3}')
     (home / "broken.json").write_text("{")
+    (home / "list.json").write_text("[1, 2]")
+    (home / "two.json").write_text('{"classes": "two"}')
+    (home / "kept").mkdir(exist_ok=True)
+    (home / "latin.jsonl").write_bytes('{"id": "é"}'.encode("latin-1"))
+    scores = {"neutral": [0.1], "good": [0.1], "spread": [0]}
+    write(home / "other.jsonl", [{"id": "else", "bad": [0.8], **scores}])
+    write(home / "uneven.jsonl", [{"id": "else", "bad": [0.8, 0.1], **scores}])
     assert run(home, line) == 1
     (error,) = capsys.readouterr().err.strip().splitlines()
     assert error.startswith("error: ")

@@ -18,6 +18,7 @@ from prm_backend.evaluation import (
     prm_score,
     processbench_f1,
     recalibrated,
+    report,
     step_auroc,
 )
 from prm_backend.evaluation.results import simple_baselines
@@ -159,12 +160,22 @@ def test_what_is_missing_is_named() -> None:
         measured(scores={other: found for other, found in SCORES.items() if other != key})
     with pytest.raises(PrmError, match=f"solution {key}"):
         measured(scores=SCORES | {key: two_way(*[float("nan")] * len(TEST[0].labels))})
-    with pytest.raises(NotEnoughData, match="threshold from validation"):
-        measured(replace(DATA, validation=()), thresholds=(ThresholdSource.VALIDATION,))
-    with pytest.raises(NotEnoughData, match="threshold from gsm8k subset"):
-        measured(replace(DATA, subset_of={}), thresholds=(ThresholdSource.GSM8K,))
     with pytest.raises(ValueError, match="'random' names both"):
         measure(DATA, {"random": SCORES})
+
+
+def test_a_source_without_a_threshold_costs_its_figures_alone() -> None:
+    sources = (ThresholdSource.FIXED, ThresholdSource.VALIDATION, ThresholdSource.GSM8K)
+    results = measured(replace(DATA, validation=(), subset_of={}), thresholds=sources)
+    assert results.unavailable.keys() == {ThresholdSource.VALIDATION, ThresholdSource.GSM8K}
+    assert [at.source for at in results.systems[0].thresholds] == [ThresholdSource.FIXED]
+    assert "- threshold from validation: –, " in report(results).markdown
+
+
+def test_validation_problems_are_not_measured() -> None:
+    results = measured(replace(DATA, validation=TEST[:1]))
+    assert results.leakage["test"].exact >= 1
+    assert results.problems < measured().problems
 
 
 def test_a_baseline_of_the_caller_is_marked_as_one() -> None:
