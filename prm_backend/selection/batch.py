@@ -143,7 +143,7 @@ def _features(batch: _Batch, looked_at: Integers, name: str) -> tuple[Features, 
 
 
 def _drawn(batch: _Batch, count: int, rng: np.random.Generator, arm: Arm) -> list[Pick]:
-    """By lot: each problem puts as many solutions into an urn as it has room for, and `count` are drawn from the urn."""
+    """By lot: each problem puts as many solutions as it has room for into an urn, and `count` are drawn from it."""
     candidates = batch.candidates
     order = batch.open(rng.permutation(len(candidates)))
     urn = batch.best(order, len(order))

@@ -79,6 +79,22 @@ def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
         ("the end.5", "5"),
         ("It takes 2+1=<<2+1=3>>3 bolts", "3"),
         ("\\boxed{never closed, 4", "4"),
+        # a formula is taken whole
+        ("So the probability is $\\frac{1}{2}$.", "\\frac{1}{2}"),
+        ("Hence $x^2+2$.", "x^2+2"),
+        ("Hence $x = .5$.", ".5"),
+        ("Thus we get $3\\sqrt{2}$", "3\\sqrt{2}"),
+        ("So $f(x) = x^2+2$.", "x^2+2"),
+        ("So \\(f(x) = x^2+2.\\)", "x^2+2"),
+        ("Hence\n$$a = b = \\frac{3}{4}$$", "\\frac{3}{4}"),
+        ("Hence\n\\[\n\\sum_{i=1}^{3} i = 6.\n\\]\n", "6"),
+        ("In all $\\sum_{i=1}^{n} i$", "\\sum_{i=1}^{n} i"),
+        ("It costs $\\$5.50$", "\\$5.50"),
+        ("With $n = 3$ trucks he pays 12 dollars.", "12"),
+        ("So it takes 12 steps for the triangle $ABC$ and for any $n$.", "12"),
+        ("He pays $5 or $7, never $9", "9"),
+        ("He pays $5/$7", "7"),
+        ("So it is $x$.", None),
         ("# Answer\n\n", None),
         ("We do not know.", None),
         ("", None),
@@ -96,7 +112,15 @@ def test_every_text_has_a_final_answer_that_is_part_of_it_or_none(step: str) -> 
 
 def test_a_huge_step_is_read_quickly() -> None:
     started = time.process_time()
-    for step in ("{" * 10**6, "answer is " * 10**5, "\\boxed{" * 10**5, "1," * 10**6, "\n" * 10**6):
+    for step in (
+        "{" * 10**6,
+        "answer is " * 10**5,
+        "\\boxed{" * 10**5,
+        "1," * 10**6,
+        "\n" * 10**6,
+        "$1" * 10**5,
+        "\\(" * 10**5,
+    ):
         final_answer_of(step)
     assert time.process_time() - started < 2
 
