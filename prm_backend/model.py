@@ -83,14 +83,14 @@ class Backbone:
     """A transformers model, causal or encoder, with its tokenizer. Reads only; never trained here."""
 
     def __init__(self, folder: Path, adapter: Adapter) -> None:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         self.causal = any(name.endswith("ForCausalLM") for name in config.architectures or ())
         kind = AutoModelForCausalLM if self.causal else AutoModel
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
-        self.model = kind.from_pretrained(folder, dtype=dtype).eval().to(self.device)
+        self.model = kind.from_pretrained(folder, dtype=dtype, trust_remote_code=False).eval().to(self.device)
         self.adapter = adapter
-        self.encoder = StepEncoder(AutoTokenizer.from_pretrained(folder), adapter)
+        self.encoder = StepEncoder(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), adapter)
         self.width = len(SCALARS) + HIDDEN_VIEWS * len(adapter.layers) * config.hidden_size
 
     @torch.inference_mode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from prm_backend import prefix
@@ -23,6 +23,14 @@ class StepReader(Protocol):
     def model(self) -> StepModel: ...
 
     def encode(self, item: Solution | SolutionTree, /) -> Encoded: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt(Solution):
+    """Consecutive steps of a solution. `first_step` is the number of the first of them, from 1, for readers that number
+    steps; others read it like any solution."""
+
+    first_step: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +86,16 @@ def longest_window(reader: StepReader, solution: Solution, first: int) -> Encode
     while fails - fits > 1:
         tried = (fits + fails) // 2
         try:
-            best = reader.encode(replace(solution, steps=solution.steps[first : first + tried]))
+            best = reader.encode(excerpt(solution, first, tried))
             fits = tried
         except SolutionTooLong:
             fails = tried
     return best
+
+
+def excerpt(solution: Solution, first: int, count: int) -> Excerpt:
+    steps = solution.steps[first : first + count]
+    return Excerpt(solution.key, solution.problem_key, solution.problem, steps, first_step=first + 1)
 
 
 def tree_passages(reader: StepReader, tree: SolutionTree) -> list[Passage]:

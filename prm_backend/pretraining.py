@@ -208,8 +208,8 @@ def init_backbone(pretrained: Path, out: Path, *, solutions: Sequence[Solution] 
     until heads are trained. Raises `CheckpointError` when the folder does not load.
     """
     try:
-        config = AutoConfig.from_pretrained(pretrained)
-        tokenizer = AutoTokenizer.from_pretrained(pretrained)
+        config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(pretrained, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{pretrained}: not a transformers model with its tokenizer ({error})") from error
     prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.cls_token_id

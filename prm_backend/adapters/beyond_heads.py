@@ -23,7 +23,9 @@ EURUS_PRM_STAGE1 = Adapter(
     step_prefix="Step {i}: ",
     joiner="\n\n",
     beta=0.001,
-    notes="The card asks for steps that begin with 'Step K'. Rewards have no bounds and are small: find a threshold.",
+    scale=0.001,
+    notes="The card asks for steps that begin with 'Step K'. Scale = beta, so P(good) is the probability that the "
+    "policy and not the reference wrote the step; no threshold is published.",
 )
 
 EURUS_PRM_STAGE2 = replace(EURUS_PRM_STAGE1, name="eurus-prm-stage2", source="PRIME-RL/EurusPRM-Stage2")
@@ -35,6 +37,7 @@ PRIME = replace(
     base="PRIME-RL/Eurus-2-7B-SFT",
     step_prefix="",
     beta=0.05,
+    scale=0.05,
     notes="A reward model trained along with a policy (arXiv 2502.01456); its reference is where both started from.",
 )
 

@@ -275,12 +275,15 @@ class LocalWriter:
         from transformers import AutoModelForCausalLM
 
         from prm_backend.adapters.implicit import tokenizer_as_saved
+        from prm_backend.adapters.loaders import UNREADABLE
 
         revision = adapter.revision or None
         try:
             tokenizer = tokenizer_as_saved(path, revision)
-            model: Any = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype or "auto")
-        except (OSError, ValueError, KeyError) as error:
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                path, revision=revision, dtype=dtype or "auto", trust_remote_code=False
+            )
+        except UNREADABLE as error:
             raise CheckpointError(f"{path}: does not load as a causal language model ({error})") from error
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(model.to(device=where), tokenizer, adapter, **more)

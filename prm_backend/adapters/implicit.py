@@ -10,7 +10,9 @@ the turn to the last one. (The sample code on the public cards measures prefixes
 own, so its sums run one or two tokens into the next step; tokens here belong to the step in which they begin.)
 
 Rewards have no bounds. `score` maps them by p(+) = sigmoid((reward − threshold) / scale), p(0) = 0, p(−) = 1 − p(+);
-`rewards` keeps them as they are. The default is the link that the models were trained with: threshold 0, scale 1.
+`rewards` keeps them as they are. Threshold and scale are the adapter's. The presets have threshold 0 and scale beta, so
+p(+) is the probability that the policy and not the reference wrote the step, either being as likely beforehand. (Models
+were trained with scale 1, but on whole solutions: with a beta of 0.001, every single step would be near 0.5.)
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
@@ -34,11 +36,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from prm_backend.adapters.loaders import UNREADABLE
 from prm_backend.adapters.spec import Adapter
 from prm_backend.batching import Encoded, TokenBatch, token_batches
 from prm_backend.controls import control_tokens, harmless
 from prm_backend.encoding import SolutionTooLong
-from prm_backend.errors import PrmError
+from prm_backend.errors import CheckpointError, PrmError
 from prm_backend.types import Progress, ReportProgress, Solution, StepScores, ignore_progress
 
 WINDOW = 256
@@ -121,23 +124,26 @@ class ImplicitPrm:
         policy: PreTrainedModel,
         reference: PreTrainedModel,
         *,
-        threshold: float = 0.0,
-        scale: float = 1.0,
+        threshold: float | None = None,
+        scale: float | None = None,
         reference_cache: MutableMapping[str, tuple[float, ...]] | None = None,
         tokens_per_batch: int = 8192,
         rows_per_chunk: int = 256,
     ) -> None:
-        """Raises `PrmError` for an adapter of another kind, and for models that cannot be compared."""
+        """`threshold` and `scale` stand in for the adapter's own. Raises `PrmError` for an adapter of another kind, and
+        for models that cannot be compared."""
         if adapter.readout != "log_ratio":
             raise PrmError(f"adapter {adapter.name} is read by {adapter.readout}, not by a log-ratio of two models")
         if adapter.too_long != "error":
             raise PrmError(f"adapter {adapter.name}: a log-ratio needs the whole solution; windows are not possible")
-        if not 0 < scale < math.inf or not math.isfinite(threshold):
-            raise PrmError(f"a threshold is a number and a scale is above 0, not {threshold} and {scale}")
-        self.adapter, self.tokenizer = adapter, tokenizer
+        self.adapter = replace(
+            adapter,
+            threshold=adapter.threshold if threshold is None else threshold,
+            scale=adapter.scale if scale is None else scale,
+        )
+        self.tokenizer = tokenizer
         self.policy = LanguageModel(policy, "the policy")
         self.reference = LanguageModel(reference, "the reference")
-        self.threshold, self.scale = threshold, scale
         self.cache = reference_cache
         self.tokens_per_batch, self.rows_per_chunk = tokens_per_batch, rows_per_chunk
         self._reference_digest = "" if reference_cache is None else self.reference.digest()
@@ -152,12 +158,12 @@ class ImplicitPrm:
         reference: str | Path = "",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-        threshold: float = 0.0,
-        scale: float = 1.0,
+        threshold: float | None = None,
+        scale: float | None = None,
         reference_cache: MutableMapping[str, tuple[float, ...]] | None = None,
     ) -> ImplicitPrm:
-        """`reference` is the adapter's own where none is given. Raises `PrmError` where a folder does not load, or
-        where the two models cut text into different tokens."""
+        """`reference` is the adapter's own where none is given. Raises `CheckpointError` where a folder does not
+        load, and `PrmError` where the two models cut text into different tokens."""
         reference = reference or adapter.base
         if not reference:
             raise PrmError(
@@ -169,9 +175,11 @@ class ImplicitPrm:
         for path, revision in ((policy, adapter.revision or None), (reference, None)):
             try:
                 tokenizers.append(tokenizer_as_saved(path, revision))
-                model: Any = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype or "auto")
-            except (OSError, ValueError, KeyError) as error:
-                raise PrmError(f"{path}: does not load as a causal language model ({error})") from error
+                model: Any = AutoModelForCausalLM.from_pretrained(
+                    path, revision=revision, dtype=dtype or "auto", trust_remote_code=False
+                )
+            except UNREADABLE as error:
+                raise CheckpointError(f"{path}: does not load as a causal language model ({error})") from error
             models.append(model.to(device=device))
         first, second = (list(each(PROBE, add_special_tokens=False)["input_ids"]) for each in tokenizers)
         if first != second:
@@ -235,8 +243,9 @@ class ImplicitPrm:
         self, solutions: Iterable[Solution], *, progress: ReportProgress = ignore_progress, total: int | None = None
     ) -> Iterator[tuple[str, StepScores]]:
         """(key, step scores) in input order: `rewards` through the sigmoid that the module's text states."""
+        threshold, scale = self.adapter.threshold, self.adapter.scale
         for key, rewards in self.rewards(solutions, progress=progress, total=total):
-            good = tuple(sigmoid((reward - self.threshold) / self.scale) for reward in rewards.steps)
+            good = tuple(sigmoid((reward - threshold) / scale) for reward in rewards.steps)
             nothing = (0.0,) * len(good)
             yield key, StepScores(tuple(1.0 - p for p in good), nothing, good, nothing)
 
@@ -291,7 +300,7 @@ def tokenizer_as_saved(path: str | Path, revision: str | None) -> PreTrainedToke
     try:
         tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(path, revision=revision or "main")
     except (OSError, ValueError):
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
     return tokenizer
 
 

@@ -118,7 +118,7 @@ def load(
     folder = folder_of(path_or_id, chosen.revision, chosen.subfolder)
     base_folder = folder_of(chosen.base, "") if chosen.loader == "lora" else folder
     described = folder if (folder / "tokenizer_config.json").exists() else base_folder
-    remote = allow_remote_code and not is_known(base_folder)
+    remote = allow_remote_code and chosen.loader != "lora" and not is_known(folder)  # nothing pins a base model
     try:
         tokenizer = AutoTokenizer.from_pretrained(described, trust_remote_code=remote)
     except UNREADABLE as error:
@@ -231,7 +231,9 @@ def adapted(
     from peft import PeftModel
 
     try:
-        loading: Any = AutoModelForCausalLM.from_pretrained(base, dtype=dtype or "auto", output_loading_info=True)
+        loading: Any = AutoModelForCausalLM.from_pretrained(
+            base, dtype=dtype or "auto", output_loading_info=True, trust_remote_code=False
+        )
         plain, report = loading
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

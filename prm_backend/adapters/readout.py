@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
+from torch.nn.functional import logsigmoid
 
 from prm_backend.adapters.spec import CLASSES, Adapter
-from prm_backend.stepmodel import Readout, StepProbabilities
+from prm_backend.stepmodel import StepProbabilities, TrainableReadout
 
 
 class EnsembleHead(nn.Module):
@@ -25,21 +28,33 @@ class EnsembleHead(nn.Module):
         return signal.squeeze(-1).T
 
 
-def readout_of(adapter: Adapter) -> Readout:
-    """The mapping from raw outputs (S, outputs) to probabilities."""
+def readout_of(adapter: Adapter) -> TrainableReadout:
+    """The mapping from raw outputs (S, outputs) to probabilities, and to their logarithms for training."""
     if adapter.readout == "sigmoid":
-        return sigmoids
+        return TrainableReadout(sigmoids, sigmoid_logs)
     if adapter.readout == "mean_sigmoid":
-        return mean_of_sigmoids
-    places = [CLASSES.index(name) for name in adapter.classes]
+        return TrainableReadout(mean_of_sigmoids, sigmoid_logs)
+    return softmax_over(adapter.classes)
+
+
+def softmax_over(classes: Sequence[str]) -> TrainableReadout:
+    """Of raw (S, classes): what each output means, in their order."""
+    places = [CLASSES.index(name) for name in classes]
 
     def softmax(raw: torch.Tensor) -> StepProbabilities:
-        """raw (S, classes)"""
         p = raw.new_zeros(len(raw), 3)
         p[:, places] = raw.softmax(dim=1)
         return StepProbabilities(p, raw.new_zeros(len(raw)))
 
-    return softmax
+    def logs(raw: torch.Tensor) -> torch.Tensor:
+        by_class = dict(zip(classes, raw.float().log_softmax(dim=1).unbind(dim=1), strict=True))
+        bad, good = by_class["bad"], by_class["good"]
+        if "neutral" not in by_class:
+            return torch.stack([bad, good, good, good], dim=1)[:, None]
+        neutral = by_class["neutral"]
+        return torch.stack([bad, neutral, good, torch.logaddexp(neutral, good)], dim=1)[:, None]
+
+    return TrainableReadout(softmax, logs)
 
 
 def sigmoids(raw: torch.Tensor) -> StepProbabilities:
@@ -51,6 +66,12 @@ def mean_of_sigmoids(raw: torch.Tensor) -> StepProbabilities:
     """raw (S, E): the log-odds of good by each head"""
     good = raw.sigmoid()
     return StepProbabilities(two_classes(good.mean(dim=1)), good.std(dim=1, correction=0))
+
+
+def sigmoid_logs(raw: torch.Tensor) -> torch.Tensor:
+    """raw (S, E), each the log-odds of good"""
+    good, bad = logsigmoid(raw.float()), logsigmoid(-raw.float())
+    return torch.stack([bad, good, good, good], dim=-1)
 
 
 def two_classes(good: torch.Tensor) -> torch.Tensor:

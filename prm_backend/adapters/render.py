@@ -19,6 +19,7 @@ from prm_backend.batching import Encoded
 from prm_backend.controls import control_tokens, harmless
 from prm_backend.encoding import SolutionTooLong
 from prm_backend.errors import CheckpointError, PrmError
+from prm_backend.passages import Excerpt
 from prm_backend.types import Solution, SolutionTree
 
 MARKS = ("⟦problem⟧", "⟦answer⟧", "⟦second⟧", "⟦last⟧")
@@ -90,7 +91,9 @@ class Renderer:
             "".join((item.problem, *steps)).encode()
         except UnicodeEncodeError as error:
             raise PrmError(f"solution {item.key}: half of a character stands in its text") from error
-        return self._chain(item.key, item.problem, steps) if isinstance(item, Solution) else self._tree(item)
+        if isinstance(item, SolutionTree):
+            return self._tree(item)
+        return self._chain(item.key, item.problem, steps, item.first_step if isinstance(item, Excerpt) else 1)
 
     def ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
@@ -105,9 +108,9 @@ class Renderer:
             raise CheckpointError("the tokenizer has no beginning-of-sequence token, and the adapter requires one")
         return [] if self.adapter.bos == "none" or token is None else [token]
 
-    def _chain(self, key: str, problem: str, steps: Sequence[str]) -> Encoded:
+    def _chain(self, key: str, problem: str, steps: Sequence[str], first_step: int = 1) -> Encoded:
         prompt = f"{self.adapter.prompt_prefix}{self.harmless(problem)}{self.adapter.prompt_suffix}"
-        texts = [self._step_text(step, number) for number, step in enumerate(steps, start=1)]
+        texts = [self._step_text(step, number) for number, step in enumerate(steps, start=first_step)]
         if self.adapter.template == "turns":
             encoded = self._turns(key, prompt, texts)
         else:

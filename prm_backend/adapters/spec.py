@@ -30,7 +30,7 @@ RULES: dict[Readout, str] = {
     "sigmoid": f"P(good) = sigmoid of the one output, P(bad) = 1 − P(good); {TWO_CLASSES}",
     "mean_sigmoid": f"P(good) = mean of the heads' sigmoids; {TWO_CLASSES}; spread = their standard deviation",
     "log_ratio": "r = beta · Σ over the step of (log p − log p of the reference); P(good) = sigmoid((r − threshold) / "
-    f"scale), 0 and 1 unless given; {TWO_CLASSES}",
+    f"scale); {TWO_CLASSES}",
     "generative": "P(bad) = (critiques that call the step bad + ½) / (critiques with a verdict on it + 1); "
     f"{TWO_CLASSES}",
 }
@@ -70,6 +70,8 @@ class Adapter:
         read_offset: so many tokens before that position, but within the step
         label_words, label_ids: the words that answer "is the step right?", in the order of `classes`
         classes: the meaning of the outputs, in their order
+        beta, threshold, scale: of a log-ratio, see its rule. With scale = beta and threshold 0, p(+) is the probability
+            that the policy and not the reference wrote the step
         rule: how outputs become (p−, p0, p+), by `readout`
 
     max_tokens is the longest input of the checkpoint. What is longer is an error, or read in windows over the steps, as
@@ -105,6 +107,8 @@ class Adapter:
     label_ids: tuple[int, ...] = ()
     classes: tuple[str, ...] = ("bad", "good")
     beta: float = 1.0
+    threshold: float = 0.0
+    scale: float = 1.0
     question: str = ""
     max_new_tokens: int = 0
     samples: int = 1
@@ -173,6 +177,9 @@ def check_sense(adapter: Adapter) -> None:
         "max_new_tokens": adapter.max_new_tokens < 0
         or (adapter.readout == "generative" and not adapter.max_new_tokens),
         "beta": not 0 < adapter.beta < float("inf"),
+        "threshold": not abs(adapter.threshold) < float("inf")
+        or (adapter.readout != "log_ratio" and adapter.threshold != 0),
+        "scale": not 0 < adapter.scale < float("inf") or (adapter.readout != "log_ratio" and adapter.scale != 1),
         "classes": not classes_make_sense(adapter),
         "head_tensors": bool(adapter.head_tensors) != (adapter.head in ("linear", "two_layers", "ensemble")),
         "head": (adapter.head == "none") != judged_outside,

@@ -134,7 +134,7 @@ def structure(checks: Checks, folder: Path, adapter: Adapter, examples: Sequence
 
 def tokenizer_of(folder: Path) -> tuple[PreTrainedTokenizerBase, str]:
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except UNREADABLE as error:
         raise CheckpointError(f"does not load ({error})") from error
     return tokenizer, f"{len(tokenizer)} tokens"
@@ -164,9 +164,9 @@ def words_of(adapter: Adapter, tokenizer: PreTrainedTokenizerBase) -> tuple[None
 def body_of(folder: Path) -> tuple[Any, str]:
     """The base model that the configuration describes, without memory for its weights."""
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         with torch.device("meta"):
-            body = AutoModel.from_config(config)
+            body = AutoModel.from_config(config, trust_remote_code=False)
         return body, f"{config.model_type}, {config.num_hidden_layers} layers of {config.hidden_size}"
     except UNREADABLE as error:
         raise CheckpointError(f"the configuration cannot be used ({error})") from error

@@ -24,7 +24,7 @@ from transformers import (
 from prm_backend.adapters.beyond_heads import EURUS_PRM_STAGE1, EURUS_PRM_STAGE2, PRIME
 from prm_backend.adapters.implicit import ImplicitPrm, step_bounds
 from prm_backend.encoding import SolutionTooLong
-from prm_backend.errors import PrmError
+from prm_backend.errors import CheckpointError, PrmError
 from prm_backend.types import Solution
 from tests.prm_backend.tiny import SHAPE, byte_level_tokenizer, plain_solutions
 
@@ -32,7 +32,7 @@ TEMPLATE = (
     "{% for m in messages %}{{ '<|begin|>' + m['role'] + '\n' + m['content'] + '<|end|>' + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|begin|>assistant\n' }}{% endif %}"
 )
-ADAPTER = replace(EURUS_PRM_STAGE1, name="tiny", beta=0.5, max_tokens=256)
+ADAPTER = replace(EURUS_PRM_STAGE1, name="tiny", beta=0.5, scale=1.0, max_tokens=256)
 SOLUTIONS = [
     Solution("one", "p", "Two and two?", ("It is four.",)),
     Solution("many", "q", "What is 3 + 4, times 2?", ("3 + 4 = 7.", "Then\n7 · 2", "= 14", "so \\boxed{14}")),
@@ -129,6 +129,29 @@ def test_probabilities_follow_the_stated_rule(tokenizer: PreTrainedTokenizerFast
     [(_, scores)] = ImplicitPrm(ADAPTER, tokenizer, *models, threshold=0.2, scale=3.0).score(SOLUTIONS[1:2])
     assert scores.good == pytest.approx([1 / (1 + math.exp(-(reward - 0.2) / 3.0)) for reward in rewards.steps])
     assert [bad + good for bad, good in zip(scores.bad, scores.good, strict=True)] == pytest.approx([1.0] * 4)
+
+
+def test_with_a_preset_a_step_is_as_probable_as_that_the_policy_wrote_it(tokenizer: PreTrainedTokenizerFast) -> None:
+    """And not near 0.5, which made the score of a solution a count of its steps."""
+    for preset in (EURUS_PRM_STAGE1, PRIME):
+        prm = ImplicitPrm(replace(preset, max_tokens=256), tokenizer, qwen(tokenizer, 1), qwen(tokenizer, 2))
+        total = [reward / preset.beta for reward in dict(prm.rewards(SOLUTIONS[1:2]))["many"].cumulative]
+        ratios = [now - before for before, now in itertools.pairwise([0.0, *total])]
+        [(_, scores)] = prm.score(SOLUTIONS[1:2])
+        assert scores.good == pytest.approx([1 / (1 + math.exp(-ratio)) for ratio in ratios])
+        assert max(abs(p - 0.5) for p in scores.good) > 0.1
+
+
+def test_threshold_and_scale_are_the_adapters_unless_others_are_given(tokenizer: PreTrainedTokenizerFast) -> None:
+    models = qwen(tokenizer, 1), qwen(tokenizer, 2)
+    stated = replace(ADAPTER, threshold=0.2, scale=3.0)
+    [(_, wanted)] = ImplicitPrm(ADAPTER, tokenizer, *models, threshold=0.2, scale=3.0).score(SOLUTIONS[1:2])
+    [(_, found)] = ImplicitPrm(stated, tokenizer, *models).score(SOLUTIONS[1:2])
+    assert found == wanted
+    other = ImplicitPrm(stated, tokenizer, *models, threshold=0.0)
+    assert (other.adapter.threshold, other.adapter.scale) == (0.0, 3.0)
+    with pytest.raises(PrmError, match="field scale"):
+        ImplicitPrm(stated, tokenizer, *models, scale=0.0)
 
 
 def test_the_end_of_the_turn_counts_with_the_last_step_and_a_joiner_with_the_step_before_it(
@@ -287,7 +310,7 @@ def test_models_that_cut_text_differently_are_not_compared(tmp_path: Path, token
 
 def test_a_folder_that_does_not_load_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PrmError, match="empty: does not load as a causal language model"):
+    with pytest.raises(CheckpointError, match="empty: does not load as a causal language model"):
         ImplicitPrm.load(tmp_path / "empty", ADAPTER)
 
 
@@ -301,3 +324,4 @@ def test_the_presets_are_the_published_numbers() -> None:
         assert (preset.beta, preset.base) == (0.001, "Qwen/Qwen2.5-Math-7B-Instruct")
         assert (preset.step_prefix, preset.joiner) == ("Step {i}: ", "\n\n")
     assert PRIME.beta == 0.05
+    assert all((preset.threshold, preset.scale) == (0.0, preset.beta) for preset in (EURUS_PRM_STAGE1, PRIME))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from prm_backend.adapters.readout import readout_of
 from prm_backend.adapters.render import Renderer
 from prm_backend.encoding import SolutionTooLong, train_tokenizer
 from prm_backend.errors import CheckpointError, PrmError
+from prm_backend.passages import windows
 from prm_backend.types import Solution, SolutionTree, StepNode, StepScores
 from tests.prm_backend.adapters import tokenizers
 from tests.prm_backend.adapters.published import HEADS
@@ -218,6 +220,21 @@ def test_a_separator_that_would_be_lost_is_an_error_that_names_the_step(loaded: 
 @pytest.mark.parametrize("name", [name for name, preset in HEADS.items() if preset.step_prefix])
 def test_a_step_that_brings_its_number_is_not_numbered_twice(name: str) -> None:
     assert renderer(name).encode(solution("Step 1: x", "y")) == renderer(name).encode(solution("x", "Step 2: y"))
+
+
+@pytest.mark.parametrize("own_labels", [True, False])
+@pytest.mark.parametrize("name", [name for name, preset in HEADS.items() if preset.step_prefix])
+def test_windows_go_on_numbering_where_the_one_before_stopped(name: str, own_labels: bool, loaded: Load) -> None:
+    prm = loaded(name)
+    texts = [f"add {number} and then {number} again" for number in range(1, 13)]
+    steps = [f"Step {number}: {text}" for number, text in enumerate(texts, start=1)] if own_labels else texts
+    item = solution(*steps)
+    short = Renderer(replace(prm.adapter, max_tokens=len(prm.encode(item)) * 2 // 3), prm.tokenizer)
+    passages = windows(replace(prm, renderer=short), item)
+    assert len(passages) > 1
+    for passage in passages:
+        text = str(prm.tokenizer.decode(passage.encoded.ids))
+        assert re.findall(r"Step (\d+):", text) == [str(step + 1) for step in passage.steps]
 
 
 @pytest.mark.parametrize("name", HEADS)

@@ -66,12 +66,27 @@ def parsed(data: dict[str, Any]) -> Adapter | FormatError:
         ({"too_long": "truncate"}, "too_long"),
         ({"beta": 0.0}, "beta"),
         ({"beta": float("nan")}, "beta"),
+        ({"scale": 2.0}, "scale"),
+        ({"threshold": 0.5}, "threshold"),
         ({"version": 2}, "version"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_the_name_of_its_field(changes: dict[str, Any], field: str) -> None:
     with pytest.raises(FormatError, match=f"field {field}:"):
         Adapter.from_dict(SHEPHERD.as_dict() | changes)
+
+
+@pytest.mark.parametrize("field", ["threshold", "scale"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), "1", True, None])
+def test_a_log_ratio_needs_a_threshold_and_a_scale_that_are_numbers(field: str, value: Any) -> None:
+    with pytest.raises(FormatError, match=f"field {field}:"):
+        Adapter.from_dict(adapter("prime").as_dict() | {field: value})
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0])
+def test_a_scale_is_above_zero(scale: float) -> None:
+    with pytest.raises(FormatError, match="field scale:"):
+        replace(adapter("prime"), scale=scale)
 
 
 def test_a_field_too_many_or_too_few_is_named() -> None:
