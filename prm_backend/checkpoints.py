@@ -183,7 +183,11 @@ def write_folder(out: Path, fill: Callable[[Path], M]) -> M:
     """`fill` writes the files and returns what is known of them, which is written beside them."""
     with whole_folder(out) as draft:
         metadata = fill(draft)
-        (draft / METADATA).write_text(json.dumps(asdict(metadata), indent=2) + "\n")
+        try:
+            content = json.dumps(asdict(metadata), indent=2, allow_nan=False)
+        except ValueError as error:
+            raise CheckpointError(f"{out}: {METADATA} cannot hold what is not a finite number ({error})") from error
+        (draft / METADATA).write_text(content + "\n")
     return metadata
 
 
@@ -197,10 +201,26 @@ def whole_folder(out: Path) -> Iterator[Path]:
     try:
         yield draft
         draft.chmod(0o755)
+        sync_folder(draft)
         os.replace(draft, out)
+        sync(out.parent)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring all that is in it to disk: a rename may get there before the files that it names."""
+    for path in [*folder.rglob("*"), folder]:
+        sync(path)
+
+
+def sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -211,13 +231,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def verify_files(path: Path, files: Mapping[str, str]) -> None:
-    """Raises `CheckpointError` naming a file that is missing or not what was written."""
+    """Raises `CheckpointError` naming a file that is missing, not what was written, or was not written with the others:
+    a model is loaded by what lies in its folder, so that one more file can make another model of it."""
     found = file_hashes(path)
     for name, digest in files.items():
         if name not in found:
             raise CheckpointError(f"{path}: {name} is missing")
         if found[name] != digest:
             raise CheckpointError(f"{path}: {name} is damaged (its hash is not the recorded one)")
+    if unlisted := sorted(found.keys() - files.keys()):
+        raise CheckpointError(f"{path}: {unlisted[0]} is no part of this checkpoint ({METADATA} does not list it)")
 
 
 def load_metadata(path: Path) -> CheckpointMetadata:

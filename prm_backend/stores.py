@@ -84,10 +84,11 @@ def move_into_place(draft: Path, out: Path) -> None:
 
 
 def opened(url: str) -> tuple[Any, str]:
-    """File system and root path. Raises `CheckpointError` for a protocol that is unknown or not installed."""
+    """File system and root path. Raises `CheckpointError` for a protocol that is unknown or not installed, and for an
+    archive in the URL that cannot be opened."""
     try:
         store, root = url_to_fs(url)
-    except (ValueError, ImportError) as error:
+    except Exception as error:  # each archive format has errors of its own
         raise CheckpointError(f"{url}: {error}") from error
     return store, root.rstrip("/")
 

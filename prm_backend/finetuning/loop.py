@@ -43,6 +43,7 @@ from prm_backend.finetuning.state import (
     random_state,
     save_state,
     set_random_state,
+    weights_digest,
 )
 from prm_backend.finetuning.targets import class_weights_of
 from prm_backend.finetuning.trainer import Trainer
@@ -85,9 +86,11 @@ def train(
     """Train `reader.model` in place. `out_dir` takes the metrics and the resumable states, not a checkpoint.
 
     With `resume`, a run that was killed or cancelled goes on from its last state, and ends with the very weights it
-    would have had; a finished one gives its weights at once. The global random numbers of torch are seeded. Raises
-    `NotEnoughData` where no step carries a loss, `SolutionTooLong`, `PrmError` for a loss that is not a number or a
-    state of another run, and `Cancelled` when `progress` does, at the end of a step and after a state was written.
+    would have had; a finished one gives its weights at once. The model must come with the weights that the run began
+    with: another model's, even of the same form, are another run. The global random numbers of torch are seeded.
+    Raises `NotEnoughData` where no step carries a loss, `SolutionTooLong`, `PrmError` for a loss that is not a number,
+    weights that diverge, or a state of another run or number of processes, and `Cancelled` when `progress` does, at
+    the end of a step and after a state was written.
     """
     started = time.monotonic()
     accelerator = accelerator or accelerator_for(recipe)
@@ -156,8 +159,8 @@ class Run:
         self.metrics = folder / METRICS
         self.position = Position()
         self.best: Tensors | None = None
-        names = [[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in reader.model.state_dict().items()]
-        self.name = content_hash([recipe.as_dict(), examples.digest(), held_out.digest(), names])
+        began_with = weights_digest(reader.model.state_dict())
+        self.name = content_hash([recipe.as_dict(), examples.digest(), held_out.digest(), began_with])
         self.memory = self._memory()
         self.steps = [steps_of_stage(stage, len(examples.items), recipe) for stage in recipe.stages]
 
@@ -194,23 +197,31 @@ class Run:
                 self.trainer.renew_head()
             self._write({"event": "start", "solutions": len(self.lengths), "memory": self.memory.as_dict()})
             return
+        processes, now = len(state.rest["random"]), self.accelerator.num_processes
+        if processes != now and not state.position.finished:
+            raise PrmError(
+                f"{self.folder}: the state of a run in {processes} processes; the {now} of now would draw other random "
+                f"numbers; go on with {processes}, or train without resuming"
+            )
         self.position, self.best = state.position, state.best
         self._trim_metrics(self.position.metrics_bytes)
         self.trainer.load_weights(state.weights)
         if not self.position.finished and state.rest["optimizer"] is not None:
             self.trainer.begin(self.recipe.stages[self.position.stage])
             self.trainer.load(state.rest)
-        if len(state.rest["random"]) == self.accelerator.num_processes:
+        if processes == now:
             set_random_state(state.rest["random"][self.accelerator.process_index])
 
     def finish(self) -> None:
-        """Train to the end."""
-        while not self.position.finished:
-            stage = self.recipe.stages[self.position.stage]
-            if not self.trainer.begun:
-                self.trainer.begin(stage)
-            self._stage(stage)
-        self.trainer.end()
+        """Train to the end. The model is unwrapped and in evaluation mode afterwards, whatever happens."""
+        try:
+            while not self.position.finished:
+                stage = self.recipe.stages[self.position.stage]
+                if not self.trainer.begun:
+                    self.trainer.begin(stage)
+                self._stage(stage)
+        finally:
+            self.trainer.end()
 
     def _stage(self, stage: Stage) -> None:
         position, examples = self.position, len(self.lengths)

@@ -7,7 +7,7 @@ buffers of several processes come on top.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from prm_backend.batching import Encoded, TokenBatch
 from prm_backend.stepmodel import StepModel
 
-PROBES = (48, 96)
+PROBE, LEAST_PROBE = 96, 6  # a step needs a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +37,20 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    model: StepModel, passes: Iterable[Sequence[int]], *, trees: bool = False, gradient_checkpointing: bool = False
+    model: StepModel, passes: Sequence[Sequence[int]], *, trees: bool = False, gradient_checkpointing: bool = False
 ) -> MemoryEstimate:
     """For forward passes that are each given by the lengths of their rows. `trees`: some hold a tree mask. AdamW keeps
     two numbers for each parameter that trains. The model is left as it was, its random numbers too."""
     parameters = [parameter.numel() * parameter.element_size() for parameter in model.parameters()]
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    short, long = (saved_bytes(model, probe(tokens, tree=trees, device=_device(model))) for tokens in PROBES)
-    square = max(0.0, (long / PROBES[1] - short / PROBES[0]) / (PROBES[1] - PROBES[0]))
-    linear = short / PROBES[0] - square * PROBES[0]
     config = getattr(model.body, "config", None)
+    # No longer than what the model can take: that is told by its configuration, or by what it is to be trained on.
+    longest = max((max(lengths) for lengths in passes if lengths), default=PROBE)
+    upper = max(LEAST_PROBE, min(PROBE, longest, getattr(config, "max_position_embeddings", None) or PROBE))
+    lower = upper // 2
+    short, long = (saved_bytes(model, probe(tokens, tree=trees, device=_device(model))) for tokens in (lower, upper))
+    square = max(0.0, (long / upper - short / lower) / (upper - lower))
+    linear = short / lower - square * lower
     layers = getattr(config, "num_hidden_layers", 0)
 
     def activations(rows: int, tokens: int) -> float:

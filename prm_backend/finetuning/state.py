@@ -8,6 +8,7 @@ best.safetensors     the weights of the lowest validation loss so far, where ear
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from prm_backend.checkpoints import sync, sync_folder
 from prm_backend.errors import PrmError
 
 KEPT = 2
@@ -45,13 +47,23 @@ class Position:
 
 @dataclass(frozen=True)
 class State:
-    """`run` names the run by its content: recipe, data and model. Another run's state is refused."""
+    """`run` names the run by its content: recipe, data, and the weights it began with. Another run's state is
+    refused."""
 
     run: str
     position: Position
     weights: Tensors
     rest: Mapping[str, Any]
     best: Tensors | None = None
+
+
+def weights_digest(weights: Tensors) -> str:
+    """SHA-256 over names, shapes, dtypes and values."""
+    found = hashlib.sha256()
+    for name, tensor in weights.items():
+        found.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def random_state() -> dict[str, Any]:
@@ -81,25 +93,16 @@ def save_state(folder: Path, state: State) -> Path:
         torch.save(dict(state.rest), draft / "rest.pt")
         where = {"run": state.run, "position": asdict(state.position), "best": state.best is not None}
         (draft / "state.json").write_text(json.dumps(where, indent=2) + "\n")
-        for path in [*draft.iterdir(), draft]:
-            _sync(path)
+        sync_folder(draft)
         out = folder / f"state-{state.position.done:08}"
         if out.exists():  # the same step was saved before, for another reason
             os.replace(out, Path(tempfile.mkdtemp(prefix=".state-", dir=folder)))
         os.replace(draft, out)
-        _sync(folder)
+        sync(folder)
     finally:
         for old in [*folder.glob(".state-*"), *_states(folder)[KEPT:]]:
             shutil.rmtree(old, ignore_errors=True)
     return out
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _states(folder: Path) -> list[Path]:
@@ -115,7 +118,7 @@ def load_state(folder: Path, *, run: str) -> State | None:
             where = json.loads((path / "state.json").read_text())
             if where["run"] != run:
                 raise PrmError(
-                    f"{path}: the state of another run (its recipe, data or model differ); "
+                    f"{path}: the state of another run (its recipe, data or the weights it began with differ); "
                     "train into another folder, or without resuming"
                 )
             return State(

@@ -44,14 +44,16 @@ class Trainer:
         self.optimizer: Any = None
         self.learning_rate = 0.0
         self.begun = False
-        if recipe.gradient_checkpointing:
-            self._checkpoint_gradients()
-
-    def _checkpoint_gradients(self) -> None:
-        enable = getattr(self.model.body, "activation_checkpointing_enable", None)
-        if enable is None:
+        if recipe.gradient_checkpointing and not hasattr(model.body, "activation_checkpointing_enable"):
             raise PrmError("gradient_checkpointing: this backbone has none")
-        enable(activation_checkpointing_kwargs={"use_reentrant": False})
+
+    def _checkpoint_gradients(self, *, on: bool) -> None:
+        """Where the recipe wants it; what the model did before is not touched otherwise."""
+        body: Any = self.model.body
+        if self.recipe.gradient_checkpointing and on:
+            body.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        elif self.recipe.gradient_checkpointing:
+            body.activation_checkpointing_disable()
 
     def renew_head(self) -> None:
         """New random weights for everything but the backbone."""
@@ -70,6 +72,7 @@ class Trainer:
         self.objective = Objective(self.model, pull=self.pull)
         # One kernel for all parameters of a kind and device, on CPU too.
         optimizer = torch.optim.AdamW(self._groups(stage), lr=stage.learning_rate, betas=self.recipe.betas, fused=True)
+        self._checkpoint_gradients(on=True)
         self.objective, self.optimizer = self.accelerator.prepare(self.objective, optimizer)
         self.begun = True
 
@@ -97,6 +100,7 @@ class Trainer:
             self.accelerator.free_memory()
             self.objective = Objective(self.model, pull=self.pull)
             self.optimizer, self.begun = None, False
+            self._checkpoint_gradients(on=False)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name in self.trainable)
         self.model.eval()
@@ -118,11 +122,11 @@ class Trainer:
                 loss = self.objective(batch.tokens, batch.targets, batch.head_weights, share)
                 self.accelerator.backward(loss * (processes / weight))
             losses.append(loss.detach())
-        self._check(losses, passes)
+        self._check(losses, passes, "loss")
         total = self.accelerator.reduce(torch.stack(losses).sum(), "sum")
         return float(total) / weight, self._update(factor)
 
-    def _check(self, losses: Sequence[torch.Tensor], passes: Sequence[Sequence[Example]]) -> None:
+    def _check(self, losses: Sequence[torch.Tensor], passes: Sequence[Sequence[Example]], what: str) -> None:
         if bool(torch.isfinite(torch.stack(list(losses))).all()):
             return
         keys = [
@@ -131,7 +135,7 @@ class Trainer:
             if not torch.isfinite(loss)
             for example in examples
         ]
-        raise PrmError(f"the loss is not a number in a batch of the solutions {', '.join(keys[:10])}")
+        raise PrmError(f"the {what} is not a number in a batch of the solutions {', '.join(keys[:10])}")
 
     def _update(self, factor: float) -> float:
         """The gradient's norm is not a number where a loss scaler found its scale too high; the scaler then leaves the
@@ -149,17 +153,24 @@ class Trainer:
         self.learning_rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        # Here, so that no state and no validation ever sees such weights.
+        if not bool(torch.isfinite(torch.nn.utils.get_total_norm(parameters))):
+            raise PrmError(
+                "the training diverged: its weights are not finite after a step with learning rate "
+                f"{self.learning_rate:g}; lower it, or set max_grad_norm"
+            )
         return norm
 
     @torch.no_grad()
     def served_loss(self, passes: Sequence[Sequence[Example]], filler: Example) -> float:
         """Sum over all processes of the cross-entropy of the probabilities that the PRM would serve."""
         self.model.eval()
-        total = torch.zeros((), device=self.accelerator.device)
+        losses = []
         for examples in passes:
             batch = Batch.of(examples or [filler], device=self.accelerator.device, without_loss=not examples)
-            total += self.objective(batch.tokens, batch.targets, None, 0.0, served=True)
-        return float(self.accelerator.reduce(total, "sum"))
+            losses.append(self.objective(batch.tokens, batch.targets, None, 0.0, served=True))
+        self._check(losses, passes, "validation loss")
+        return float(self.accelerator.reduce(torch.stack(losses).sum(), "sum"))
 
     def weights(self) -> dict[str, torch.Tensor]:
         """What training changes, and the buffers; on the main process where the model is sharded."""

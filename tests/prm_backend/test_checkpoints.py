@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -70,6 +71,42 @@ def test_a_failed_write_leaves_nothing_behind(original: Path, tmp_path: Path, mo
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_checkpoint_is_on_disk_before_it_has_its_name(
+    original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut may otherwise leave the name with empty files."""
+    synced, on_disk, replaced = os.fsync, set(), os.replace
+
+    def sync(handle: int) -> None:
+        synced(handle)
+        on_disk.add(os.fstat(handle).st_ino)
+
+    def check(draft: Path, out: Path) -> None:
+        assert {path.stat().st_ino for path in [draft, *draft.rglob("*")]} <= on_disk
+        replaced(draft, out)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", check)
+    rewrite(original, tmp_path / "new")
+    assert tmp_path.stat().st_ino in on_disk
+
+
+def test_a_metric_that_is_no_number_is_refused(original: Path, tmp_path: Path) -> None:
+    """Its metadata would be no JSON."""
+    checkpoint = load_checkpoint(original)
+    with pytest.raises(CheckpointError, match=r"metadata\.json cannot hold what is not a finite number"):
+        write_checkpoint(
+            tmp_path / "new",
+            kind="pretrained",
+            backbone=original / BACKBONE,
+            adapter=checkpoint.metadata.adapter,
+            heads=checkpoint.heads,
+            data_hash="0",
+            metrics={"loss": math.nan},
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
 def delete_weights(folder: Path) -> None:
     (folder / BACKBONE / "model.safetensors").unlink()
 
@@ -80,6 +117,11 @@ def flip_a_byte(folder: Path) -> None:
     raw[-1] ^= 1
     path.unlink()  # the file may be shared with another checkpoint
     path.write_bytes(raw)
+
+
+def add_an_adapter(folder: Path) -> None:
+    """transformers would put it on the backbone."""
+    (folder / BACKBONE / "adapter_config.json").write_text("{}")
 
 
 def cut_metadata(folder: Path) -> None:
@@ -115,6 +157,7 @@ def test_heads_of_another_backbone_are_refused(original: Path, tmp_path: Path) -
     [
         (delete_weights, r"model\.safetensors is missing"),
         (flip_a_byte, r"heads\.safetensors is damaged"),
+        (add_an_adapter, r"backbone/adapter_config\.json is no part of this checkpoint"),
         (cut_metadata, r"metadata\.json is damaged"),
         (metadata_of_another_kind, r"metadata\.json is damaged"),
         (newer_format, "format 99"),

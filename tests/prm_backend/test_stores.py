@@ -164,6 +164,13 @@ def test_a_card_is_no_must(folder: Path, url: str, tmp_path: Path) -> None:
     assert not (fetch(url, tmp_path / "cache") / CARD).exists()
 
 
+@pytest.mark.parametrize("archive", ["missing.zip", "rubbish.zip"])
+def test_an_archive_that_cannot_be_opened_is_named(tmp_path: Path, archive: str) -> None:
+    (tmp_path / "rubbish.zip").write_bytes(b"rubbish")
+    with pytest.raises(CheckpointError, match=rf"{archive}: "):
+        fetch(f"zip://prm::file://{tmp_path}/{archive}", tmp_path / "cache")
+
+
 def test_an_unknown_protocol_is_named(folder: Path) -> None:
     with pytest.raises(CheckpointError, match="nosuch://bucket/prm: "):
         push(folder, "nosuch://bucket/prm")

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+from transformers import GPT2Config, GPT2Model
 
 from prm_backend.errors import Cancelled, NotEnoughData, PrmError
 from prm_backend.finetuning.data import LabeledTree
@@ -15,10 +18,12 @@ from prm_backend.finetuning.recipe import Recipe, Stage
 from prm_backend.stepmodel import StepModel
 from prm_backend.types import Progress, SolutionTree, StepLabel, StepNode
 from tests.prm_backend.finetuning.little import (
+    VOCABULARY,
     LittleReader,
     little_data,
     little_model,
     little_recipe,
+    three_classes,
     weights_of,
 )
 
@@ -33,10 +38,15 @@ def _one_thread() -> None:
 
 
 def trained(
-    folder: Path, recipe: Recipe, *, model: StepModel | None = None, data: list[LabeledTree] = TRAIN
+    folder: Path,
+    recipe: Recipe,
+    *,
+    model: StepModel | None = None,
+    data: list[LabeledTree] = TRAIN,
+    validation: list[LabeledTree] = VALIDATION,
 ) -> tuple[Weights, TrainResult]:
     model = model or little_model()
-    result = train(LittleReader(model), data, VALIDATION, recipe, folder)
+    result = train(LittleReader(model), data, validation, recipe, folder)
     return weights_of(model), result
 
 
@@ -178,10 +188,58 @@ def test_the_state_of_another_run_is_refused_and_can_be_left_behind(tmp_path: Pa
     assert_close(weights_of(model), weights, 0.0)
 
 
-def test_gradient_checkpointing_changes_memory_alone(tmp_path: Path) -> None:
-    plain, _ = trained(tmp_path / "plain", little_recipe())
-    saving, _ = trained(tmp_path / "saving", little_recipe(gradient_checkpointing=True))
-    assert_close(plain, saving, 1e-6)
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_state_of_another_model_of_the_same_form_is_refused(tmp_path: Path, frozen: bool) -> None:
+    """Its weights, or heads that were trained on its backbone, would stand under this one's name."""
+    first, second = little_model(), little_model()
+    with torch.no_grad():
+        second.body.layers[0].mlp.up_proj.weight.mul_(1.01)  # type: ignore[index, operator, union-attr]
+    for model in (first, second):
+        model.body.requires_grad_(not frozen)
+    trained(tmp_path, little_recipe(), model=first)
+    with pytest.raises(PrmError, match="the weights it began with differ"):
+        trained(tmp_path, little_recipe(), model=second)
+
+
+def test_a_state_of_more_processes_is_refused_unless_the_run_is_over(tmp_path: Path) -> None:
+    def cancel(progress: Progress, /) -> None:
+        raise Cancelled("enough")
+
+    def of_two_processes() -> None:
+        for path in tmp_path.glob("state-*/rest.pt"):
+            rest = torch.load(path, weights_only=True)
+            torch.save({**rest, "random": rest["random"] * 2}, path)
+
+    with pytest.raises(Cancelled):
+        train(LittleReader(little_model()), TRAIN, VALIDATION, little_recipe(), tmp_path, progress=cancel)
+    of_two_processes()
+    with pytest.raises(PrmError, match="a run in 2 processes; the 1 of now"):
+        trained(tmp_path, little_recipe())
+    model = little_model()
+    train(LittleReader(model), TRAIN, VALIDATION, little_recipe(), tmp_path, resume=False)
+    of_two_processes()
+    again, _ = trained(tmp_path, little_recipe())
+    assert_close(again, weights_of(model), 0.0)
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_gradient_checkpointing_changes_memory_alone(tmp_path: Path, cancelled: bool) -> None:
+    seen = []
+
+    def watch(progress: Progress, /) -> None:
+        seen.append(saving.body.is_activation_checkpointing)  # type: ignore[union-attr]
+        if cancelled:
+            raise Cancelled("enough")
+
+    saving, recipe = little_model(), little_recipe(gradient_checkpointing=True)
+    with pytest.raises(Cancelled) if cancelled else nullcontext():
+        train(LittleReader(saving), TRAIN, VALIDATION, recipe, tmp_path / "saving", progress=watch)
+    assert set(seen) == {True}
+    assert not saving.body.is_activation_checkpointing  # type: ignore[union-attr]
+    assert not saving.training
+    if not cancelled:
+        plain, _ = trained(tmp_path / "plain", little_recipe())
+        assert_close(plain, weights_of(saving), 1e-6)
 
 
 def test_mixed_precision_learns_nearly_the_same(tmp_path: Path) -> None:
@@ -207,6 +265,36 @@ def test_a_loss_that_is_no_number_names_its_solutions(tmp_path: Path) -> None:
     with pytest.raises(PrmError, match="the-broken-one") as raised:
         trained(tmp_path, little_recipe(batch_tokens=1), model=model, data=[*TRAIN[1:4], broken])
     assert TRAIN[1].tree.key not in str(raised.value)
+
+
+def test_a_validation_loss_that_is_no_number_names_its_solutions(tmp_path: Path) -> None:
+    """It would be the lowest loss for ever, and stop the run early."""
+    model = little_model()
+    with torch.no_grad():
+        model.body.embed_tokens.weight[ord("~")] = math.nan  # type: ignore[index, operator, union-attr]
+    broken = replace(VALIDATION[0], tree=replace(VALIDATION[0].tree, key="the-broken-one", problem="~"))
+    recipe = little_recipe(patience=1, batch_tokens=1, stages=(Stage("head", 2),), max_grad_norm=None)
+    with pytest.raises(PrmError, match=r"the validation loss is not a number .*the-broken-one") as raised:
+        train(LittleReader(model), TRAIN, [*VALIDATION[1:], broken], recipe, tmp_path)
+    assert VALIDATION[1].tree.key not in str(raised.value)
+
+
+@pytest.mark.parametrize("rate", [1e30, 1e38])
+def test_weights_that_diverge_are_never_saved(tmp_path: Path, rate: float) -> None:
+    recipe = little_recipe(stages=(Stage("all", 2, learning_rate=rate),), warmup=0.0, save_every=1, max_grad_norm=None)
+    with pytest.raises(PrmError, match="the training diverged"):
+        trained(tmp_path, recipe)
+    assert not list(tmp_path.glob("*state-*"))
+
+
+def test_a_model_that_reads_few_tokens_is_trained(tmp_path: Path) -> None:
+    """What the memory of a run is estimated from must fit in, too."""
+    config = GPT2Config(vocab_size=VOCABULARY, n_embd=16, n_layer=1, n_head=2, n_positions=64)
+    model = StepModel(GPT2Model(config), nn.Linear(16, 3), three_classes)
+    data = [LabeledTree(SolutionTree("k", "p", "w", (StepNode("a", -1),)), (StepLabel.GOOD,))]
+    _, result = trained(tmp_path, little_recipe(), model=model, data=data, validation=data)
+    assert result.optimizer_steps == 2
+    assert result.memory.activations > 0
 
 
 def test_too_long_solutions_raise_or_are_named(tmp_path: Path) -> None:
