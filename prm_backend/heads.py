@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from prm_backend.batching import TokenBatch
-from prm_backend.stepmodel import StepProbabilities
+from prm_backend.stepmodel import StepProbabilities, TrainableReadout
 
 Pooling = Literal["last", "attention"]
 
@@ -80,15 +80,25 @@ class EnsembleHead(nn.Module):
         return torch.stack([bad, fine + math.log(NEUTRAL_SHARE), fine + math.log1p(-NEUTRAL_SHARE)], dim=-1)
 
     def pull(self) -> torch.Tensor:
-        """Squared distance of a class's weights from their random ones, mean over classes and heads. Added to a mean
-        loss over n independent labels with weight 1/n, it is a unit Gaussian prior around each head's own start."""
-        return (self.weight - self.anchor).square().sum(dim=-1).mean()
+        """Minus the logarithm of the Gaussian that the random weights are drawn from, around each head's own, mean over
+        the heads. Added to a mean loss over n independent labels with weight 1/n, it makes each head the most likely
+        one after these labels under that prior. Heads that start at nothing (scale 0) are held as those of scale 1."""
+        variance = (self.spec.scale or 1.0) ** 2 / self.anchor.shape[-1]
+        return (self.weight - self.anchor).square().sum(dim=(1, 2)).mean() / (2 * variance)
 
 
-def ensemble_readout(raw: torch.Tensor) -> StepProbabilities:
-    """(S, heads, 3) -> p: mean over the heads of their softmax; spread: standard deviation of p(−) over the heads."""
+def _ensemble_probabilities(raw: torch.Tensor) -> StepProbabilities:
     p = raw.float().softmax(dim=-1)
     return StepProbabilities(p.mean(dim=1), p[..., 0].std(dim=1, correction=0))
+
+
+def _ensemble_logs(raw: torch.Tensor) -> torch.Tensor:
+    logs = raw.float().log_softmax(dim=-1)
+    return torch.cat([logs, logs[..., 1:].logsumexp(dim=-1, keepdim=True)], dim=-1)
+
+
+# (S, heads, 3) -> p: mean over the heads of their softmax; spread: standard deviation of p(−) over the heads.
+ensemble_readout = TrainableReadout(_ensemble_probabilities, _ensemble_logs)
 
 
 class LastToken(nn.Module):

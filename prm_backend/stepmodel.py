@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from prm_backend.batching import TokenBatch
+from prm_backend.errors import PrmError
 from prm_backend.linear import use_fastest_linear
 from prm_backend.masks import attention_mask
 
@@ -27,10 +28,25 @@ class StepProbabilities:
 Readout = Callable[[torch.Tensor], StepProbabilities]
 
 
+@dataclass(frozen=True, slots=True)
+class TrainableReadout:
+    """A read-out that states its form for training. `logs` maps raw outputs to (S, H, 4) in fp32: log p(−), log p(0),
+    log p(+) and log(p(0) + p(+)) of each of H heads, whose probabilities the read-out averages. They come from the raw
+    outputs and not from probabilities, so that a step judged wrong with certainty has a gradient. A PRM that knows no
+    neutral steps has log(p(0) + p(+)) for 0 and + as well: they train as "not bad"."""
+
+    probabilities: Readout
+    logs: Callable[[torch.Tensor], torch.Tensor]
+
+    def __call__(self, raw: torch.Tensor) -> StepProbabilities:
+        return self.probabilities(raw)
+
+
 class StepModel(nn.Module):
     """`body` is a transformers base model without a language-modelling head. `head` maps the hidden states of S steps,
     (S, hidden), to raw outputs (S, …); it sees the step positions only, so a vocabulary or a label layer is never
-    computed for the other tokens. `readout` maps raw outputs to probabilities. `causal` says that no token of the body
+    computed for the other tokens. `readout` maps raw outputs to probabilities; to be trained, a model needs a
+    `TrainableReadout`. `causal` says that no token of the body
     sees a later one; `reads_trees`, that steps which share their beginnings may be read in one sequence."""
 
     def __init__(self, body: nn.Module, head: nn.Module, readout: Readout) -> None:
@@ -70,6 +86,12 @@ class StepModel(nn.Module):
         with torch.autocast(hidden.device.type, enabled=False):
             raw: torch.Tensor = self.head(hidden)
         return raw
+
+    def logs(self, raw: torch.Tensor) -> torch.Tensor:
+        """(S, H, 4), see `TrainableReadout`. Raises `PrmError` where the read-out does not state them."""
+        if not isinstance(self.readout, TrainableReadout):
+            raise PrmError("this model cannot be trained: its read-out states no log-probabilities (TrainableReadout)")
+        return self.readout.logs(raw)
 
     @torch.inference_mode()
     def judge(self, batch: TokenBatch) -> StepProbabilities:

@@ -40,11 +40,13 @@ MASS_OF_LABEL: dict[StepLabel, Mass] = {
 @dataclass(frozen=True, slots=True)
 class LabeledTree:
     """One labeling of a solution: a label for each node (None: no loss), hard or soft, and the weight of the labeling.
-    The weight multiplies the loss of each of its steps. Raises `ValueError` where they do not fit together."""
+    The weight multiplies the loss of each of its steps. `steps` are those of the solution as it was given, () where the
+    labeling made it. Raises `ValueError` where they do not fit together."""
 
     tree: SolutionTree
     labels: tuple[StepLabel | SoftLabel | None, ...]
     weight: float = 1.0
+    steps: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         key = self.tree.key
@@ -73,7 +75,7 @@ def mass_of(label: StepLabel | SoftLabel) -> Mass:
 
 def solution_tree(labeled: LabeledSolution) -> LabeledTree:
     """A plain labeled solution: a chain."""
-    return LabeledTree(SolutionTree.of(labeled.solution), labeled.labels, labeled.weight)
+    return LabeledTree(SolutionTree.of(labeled.solution), labeled.labels, labeled.weight, labeled.solution.steps)
 
 
 def record_tree(record: SolutionRecord) -> LabeledTree:
@@ -97,7 +99,8 @@ def record_tree(record: SolutionRecord) -> LabeledTree:
     texts = record.steps or tuple(node.text for node in nodes)
     content = json.dumps([record.problem, *texts]).encode()
     key = record.external_id or hashlib.sha256(content).hexdigest()[:32]
-    return LabeledTree(SolutionTree(key, problem_key(record.problem), record.problem, tuple(nodes)), tuple(labels))
+    tree = SolutionTree(key, problem_key(record.problem), record.problem, tuple(nodes))
+    return LabeledTree(tree, tuple(labels), steps=record.steps)
 
 
 def _grow(
@@ -123,34 +126,16 @@ def _grow(
     return first if phase_2 and step.completions else None
 
 
-def chains_of(labeled: LabeledTree) -> list[LabeledTree]:
-    """The same labels on plain solutions, each on one of them only: for readers that cannot read trees. Each chain
-    repeats what stands before it, without loss."""
-    nodes = labeled.tree.nodes
-    inner = {node.parent for node in nodes}
-    told: set[int] = set()
-    chains = []
-    for leaf in range(len(nodes)):
-        if leaf in inner:
-            continue
-        path = [leaf]
-        while nodes[path[-1]].parent >= 0:
-            path.append(nodes[path[-1]].parent)
-        path.reverse()
-        labels = tuple(None if index in told else labeled.labels[index] for index in path)
-        told.update(path)
-        chain = tuple(StepNode(nodes[index].text, position - 1) for position, index in enumerate(path))
-        if any(label is not None for label in labels):
-            chains.append(replace(labeled, tree=replace(labeled.tree, nodes=chain), labels=labels))
-    return chains
-
-
 def per_solution(trees: Iterable[LabeledTree], *, labelings: Labelings = "keep") -> list[LabeledTree]:
-    """Labelings whose weights add up to 1 for each solution (key), however many people labeled it: "keep" each with its
-    share of the weight, or "merge" them into one tree with soft labels, the mean of what was said of each step."""
-    groups: dict[str, list[LabeledTree]] = {}
+    """Labelings whose weights add up to 1 for each solution, however many people labeled it: "keep" each with its share
+    of the weight, or "merge" them into one tree with soft labels, the mean of what was said of each step. A step that
+    only some of them rated counts with their share when kept, and fully when merged.
+
+    A solution is a key with a problem and steps: files of different origin number their rows alike.
+    """
+    groups: dict[tuple[str, str, tuple[str, ...]], list[LabeledTree]] = {}
     for labeled in trees:
-        groups.setdefault(labeled.tree.key, []).append(labeled)
+        groups.setdefault((labeled.tree.key, labeled.tree.problem_key, labeled.steps), []).append(labeled)
     if labelings == "merge":
         return [_merged(group) for group in groups.values()]
     return [
@@ -176,7 +161,7 @@ def _merged(group: Sequence[LabeledTree]) -> LabeledTree:
                 shares = zip(votes[here], mass_of(label), strict=True)
                 votes[here] = [sum_ + labeled.weight * share for sum_, share in shares]
     labels = tuple(_mean(vote) if sum(vote) else None for vote in votes)
-    return LabeledTree(replace(group[0].tree, nodes=tuple(nodes)), labels)
+    return replace(group[0], tree=replace(group[0].tree, nodes=tuple(nodes)), labels=labels, weight=1.0)
 
 
 def _mean(vote: Sequence[float]) -> Mass:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 
+from prm_backend import prefix
 from prm_backend.batching import Encoded, TokenBatch
 from prm_backend.encoding import SolutionTooLong
-from prm_backend.finetuning.data import LabeledTree, Mass, chains_of
+from prm_backend.finetuning.data import LabeledTree, Mass
+from prm_backend.finetuning.plan import MaskedLength
 from prm_backend.finetuning.recipe import Recipe, Weights
-from prm_backend.finetuning.targets import targets_of
+from prm_backend.finetuning.targets import NOTHING, targets_of
 from prm_backend.heads import bootstrap_weights
 from prm_backend.stepmodel import StepModel
 from prm_backend.types import SolutionTree
@@ -56,7 +58,9 @@ class Examples:
 
     @property
     def lengths(self) -> list[int]:
-        return [len(example.encoded) for example in self.items]
+        """In tokens; those of trees are marked."""
+        sequences = [example.encoded for example in self.items]
+        return [len(encoded) if encoded.is_chain else MaskedLength(len(encoded)) for encoded in sequences]
 
     @property
     def weight(self) -> float:
@@ -78,26 +82,49 @@ def read_examples(
     class_weights: Weights | None = None,
     bootstrap_heads: int = 0,
 ) -> Examples:
-    """Tokenise what carries a loss. Raises `SolutionTooLong` unless the recipe skips such solutions."""
+    """Tokenise what carries a loss. A tree becomes as many examples as it is read in, and each of its steps carries its
+    loss in the first that holds it. Raises `SolutionTooLong` unless the recipe skips such solutions."""
     items, skipped = [], []
-    for whole in trees:
-        for labeled in [whole] if recipe.shared_prefixes else chains_of(whole):
-            targets = targets_of(labeled, recipe, class_weights)
-            if not any(map(any, targets)):
-                continue
-            try:
-                encoded = reader.encode(labeled.tree)
-            except SolutionTooLong:
-                if recipe.too_long == "error":
-                    raise
-                skipped.append(labeled.tree.key)
-                continue
-            weights = None
-            if bootstrap_heads:
-                table = bootstrap_weights([labeled.tree.problem_key], heads=bootstrap_heads, seed=recipe.seed)
-                weights = tuple(map(float, table[0]))
-            items.append(Example(labeled.tree.key, encoded, tuple(targets), weights))
+    for labeled in trees:
+        targets = targets_of(labeled, recipe, class_weights)
+        if not any(map(any, targets)):
+            continue
+        try:
+            passages = list(_passages(reader, labeled.tree, shared_prefixes=recipe.shared_prefixes))
+        except SolutionTooLong:
+            if recipe.too_long == "error":
+                raise
+            skipped.append(labeled.tree.key)
+            continue
+        weights = None
+        if bootstrap_heads:
+            table = bootstrap_weights([labeled.tree.problem_key], heads=bootstrap_heads, seed=recipe.seed)
+            weights = tuple(map(float, table[0]))
+        told: set[int] = set()
+        for steps, encoded in passages:
+            fresh = tuple(NOTHING if step in told else targets[step] for step in steps)
+            told.update(steps)
+            if any(map(any, fresh)):
+                items.append(Example(labeled.tree.key, encoded, fresh, weights))
     return Examples(tuple(items), tuple(skipped))
+
+
+def _passages(
+    reader: StepReader, tree: SolutionTree, *, shared_prefixes: bool
+) -> Iterator[tuple[Sequence[int], Encoded]]:
+    """What is read of a tree in one sequence, with the steps that it holds: groups of paths as in scoring
+    (`prefix.parts`), or each path alone, as a plain solution."""
+    parents = [node.parent for node in tree.nodes]
+    if not shared_prefixes:
+        for path in prefix.paths(parents):
+            yield path, reader.encode(SolutionTree.of(prefix.solution_of(tree, path)))
+        return
+    encoded = reader.encode(tree)
+    if encoded.is_chain:
+        yield range(len(parents)), encoded
+        return
+    for steps in prefix.parts(encoded, hidden_size=reader.model.hidden_size):
+        yield steps, prefix.part(encoded, steps)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,11 @@ from prm_backend.finetuning.recipe import Recipe, Stage
 PASS_TOKENS = {"cpu": 1024, "cuda": 16_384}
 
 
+class MaskedLength(int):
+    """Tokens of a tree. Its mask takes their square in memory, and one for every other sequence of its pass, so chains
+    are kept out of it."""
+
+
 def steps_per_epoch(examples: int, recipe: Recipe) -> int:
     return math.ceil(examples / recipe.solutions_per_step)
 
@@ -28,7 +33,7 @@ def steps_of_stage(stage: Stage, examples: int, recipe: Recipe) -> int:
 
 def epoch_order(lengths: Sequence[int], recipe: Recipe, *, epoch: int) -> list[list[int]]:
     """Optimizer steps as lists of indices; each index once. Within a window of steps, trees of like length share one,
-    and the steps are shuffled again."""
+    and the steps are shuffled again. Who ends up in the short step, if there is one, does not depend on length."""
     rng = random.Random(f"{recipe.seed} {epoch}")  # noqa: S311 - reproducible training, nothing secret
     order = rng.sample(range(len(lengths)), len(lengths))
     size, window = recipe.solutions_per_step, recipe.solutions_per_step * recipe.window_steps
@@ -36,7 +41,8 @@ def epoch_order(lengths: Sequence[int], recipe: Recipe, *, epoch: int) -> list[l
     for first in range(0, len(order), window):
         part = order[first : first + window]
         if recipe.window_steps > 1:
-            part.sort(key=lambda index: lengths[index])
+            whole = len(part) // size * size
+            part[:whole] = sorted(part[:whole], key=lambda index: lengths[index])
         steps += [part[start : start + size] for start in range(0, len(part), size)]
     if recipe.window_steps > 1:
         rng.shuffle(steps)
@@ -46,11 +52,15 @@ def epoch_order(lengths: Sequence[int], recipe: Recipe, *, epoch: int) -> list[l
 def forward_passes(
     step: Sequence[int], lengths: Sequence[int], *, batch_tokens: int, processes: int
 ) -> list[list[list[int]]]:
-    """For each process the indices of each of its passes, longest first. Every process gets the same number of passes:
-    an empty one stands for work that has no weight, because processes must meet in each pass."""
+    """For each process the indices of each of its passes, longest first; trees and chains apart (`MaskedLength`). Every
+    process gets the same number of passes: an empty one stands for work that has no weight, because processes must meet
+    in each pass."""
+    trees = [index for index in step if isinstance(lengths[index], MaskedLength)]
+    chains = [index for index in step if not isinstance(lengths[index], MaskedLength)]
     batches = [
-        [step[position] for position in batch]
-        for batch in token_batches([lengths[index] for index in step], most_tokens=batch_tokens)
+        [alike[position] for position in batch]
+        for alike in (chains, trees)
+        for batch in token_batches([lengths[index] for index in alike], most_tokens=batch_tokens)
     ]
     while len(batches) % processes:
         largest = max(batches, key=len)

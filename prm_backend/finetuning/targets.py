@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from prm_backend.finetuning.data import LabeledTree, Mass, mass_of
 from prm_backend.finetuning.recipe import Recipe, Weights
@@ -64,18 +65,16 @@ def _smoothed(mass: Mass, recipe: Recipe) -> Mass:
 
 def class_weights_of(trees: Iterable[LabeledTree], recipe: Recipe) -> Weights | None:
     """The recipe's class weights; "balanced" ones give each class that the labels hold the same total weight, and keep
-    the total ("not bad" counts as half 0, half +; with two classes 0 and + are one)."""
+    the total. "Not bad" counts as half 0, half + where the labels hold both; else, and with two classes, all that is
+    not − is one class."""
     if recipe.class_weights != "balanced":
         return recipe.class_weights
-    held = [0.0, 0.0, 0.0]
-    for labeled in trees:
-        for bad, neutral, good, not_bad in targets_of(labeled, recipe):
-            held[0] += bad
-            held[1] += neutral + not_bad / 2
-            held[2] += good + not_bad / 2
-    if recipe.classes == "two":
-        return _balanced([held[0], held[1] + held[2]], (0, 1, 1))
-    return _balanced(held, (0, 1, 2))
+    sharp = replace(recipe, label_smoothing=0.0)  # smoothing gives every class a share that no label holds
+    targets = [target for labeled in trees for target in targets_of(labeled, sharp)]
+    bad, neutral, good, not_bad = (sum(column) for column in zip(NOTHING, *targets, strict=True))
+    if neutral and good:
+        return _balanced([bad, neutral + not_bad / 2, good + not_bad / 2], (0, 1, 2))
+    return _balanced([bad, neutral + good + not_bad], (0, 1, 1))
 
 
 def _balanced(held: Sequence[float], column: tuple[int, int, int]) -> Weights:

@@ -76,11 +76,21 @@ def test_pull_starts_at_nothing_and_brings_back() -> None:
     assert head.pull().item() == 0.0
     with torch.no_grad():
         head.weight += 1.0
-    assert head.pull().item() == pytest.approx(HIDDEN)
+    assert head.pull().item() == pytest.approx(3 * HIDDEN * HIDDEN / 2)
     head.pull().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     assert head.weight.grad is not None
     assert (head.weight.grad > 0).all()
     assert "anchor" in head.state_dict(), "more training after loading is pulled towards the same weights"
+
+
+@pytest.mark.parametrize(("hidden", "classes", "scale"), [(16, 3, 1.0), (2048, 3, 0.5), (64, 2, 2.0)])
+def test_pull_is_the_density_that_heads_are_drawn_from(hidden: int, classes: int, scale: float) -> None:
+    head = EnsembleHead(hidden, HeadSpec(heads=2, classes=classes, scale=scale))
+    with torch.no_grad():
+        head.weight.add_(0.01 * torch.randn_like(head.weight))
+    prior = torch.distributions.Normal(head.anchor, scale / math.sqrt(hidden))
+    lost = (prior.log_prob(head.anchor) - prior.log_prob(head.weight)).sum(dim=(1, 2))
+    assert head.pull().item() == pytest.approx(lost.mean().item(), rel=1e-3)
 
 
 def test_heads_start_apart_and_by_their_seed() -> None:

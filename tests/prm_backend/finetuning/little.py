@@ -13,13 +13,14 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import Qwen2Config, Qwen2Model
 
+from prm_backend.adapters.readout import softmax_over
 from prm_backend.batching import Encoded
 from prm_backend.encoding import SolutionTooLong
 from prm_backend.finetuning.data import LabeledTree, solution_tree
 from prm_backend.finetuning.loop import train
 from prm_backend.finetuning.recipe import Recipe, Stage
 from prm_backend.heads import EnsembleHead, HeadSpec, ensemble_readout
-from prm_backend.stepmodel import StepModel, StepProbabilities
+from prm_backend.stepmodel import StepModel
 from prm_backend.synthetic import generate_rows
 from prm_backend.types import (
     LABEL_OF_RATING,
@@ -36,9 +37,7 @@ VOCABULARY = 128
 MAX_TOKENS = 1024
 
 
-def three_classes(raw: torch.Tensor) -> StepProbabilities:
-    p = raw.softmax(dim=-1)
-    return StepProbabilities(p, torch.zeros(len(p)))
+three_classes = softmax_over(("bad", "neutral", "good"))
 
 
 def little_model(
@@ -65,6 +64,8 @@ def little_model(
 class LittleReader:
     """Every character is a token; a step is read at the line end behind it."""
 
+    most_tokens = MAX_TOKENS
+
     def __init__(self, model: StepModel) -> None:
         self.model = model
 
@@ -75,7 +76,7 @@ class LittleReader:
             starts.append(len(ids))
             ids += [min(ord(character), VOCABULARY - 1) for character in node.text[:30] + "\n"]
             ends.append(len(ids))
-        if len(ids) > MAX_TOKENS:
+        if len(ids) > self.most_tokens:
             raise SolutionTooLong(f"solution {tree.key}: {len(ids)} tokens")
         parents = tuple(node.parent for node in tree.nodes)
         return Encoded(tuple(ids), tuple(starts), tuple(ends), tuple(end - 1 for end in ends), parents)

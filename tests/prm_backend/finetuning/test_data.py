@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from prm_backend.finetuning.data import (
     LabeledTree,
-    chains_of,
     mass_of,
     per_solution,
     record_tree,
@@ -127,8 +126,20 @@ def test_labelings_of_a_solution_weigh_one_together() -> None:
     assert [tree.weight for tree in kept] == [0.25, 0.25, 0.5]
 
 
+@pytest.mark.parametrize("other", [{"problem": "Which?"}, {"steps": ("a", "c")}])
+def test_rows_that_only_share_an_id_are_solutions_of_their_own(other: dict[str, object]) -> None:
+    """As from two files that both number their rows."""
+    values: dict[str, object] = {"line": 1, "problem": "Why?", "steps": ("a", "b"), "step_labels": (GOOD, BAD)}
+    rows = [SolutionRecord(**{**values, **change}, external_id="1") for change in ({}, other)]  # type: ignore[arg-type]
+    trees = [record_tree(row) for row in rows]
+    assert [tree.tree.key for tree in trees] == ["1", "1"]
+    assert [tree.weight for tree in per_solution(trees)] == [1.0, 1.0]
+    assert [len(tree.labels) for tree in per_solution(trees, labelings="merge")] == [2, 2]
+
+
 def test_merged_labelings_are_the_mean_of_what_was_said() -> None:
-    (merged,) = per_solution([chain(GOOD, BAD, None), chain(GOOD, NOT_BAD, None), chain(BAD)], labelings="merge")
+    labelings = [chain(GOOD, BAD, None), chain(GOOD, NOT_BAD, None), chain(BAD, None, None)]
+    (merged,) = per_solution(labelings, labelings="merge")
     assert merged.weight == 1.0
     assert merged.labels == ((1 / 3, 0.0, 2 / 3, 0.0), (0.5, 0.0, 0.0, 0.5), None)
     assert [node.parent for node in merged.tree.nodes] == [-1, 0, 1]
@@ -152,22 +163,6 @@ def trees(draw: st.DrawFn) -> LabeledTree:
     nodes = tuple(StepNode(f"step {index}", draw(st.integers(-1, index - 1))) for index in range(count))
     labels = tuple(draw(st.sampled_from([GOOD, BAD, NEUTRAL, NOT_BAD, None])) for _ in nodes)
     return LabeledTree(SolutionTree("key", "problem", "Why?", nodes), labels)
-
-
-@given(trees())
-def test_chains_hold_each_label_once_behind_its_own_steps(tree: LabeledTree) -> None:
-    def ways(labeled: LabeledTree) -> list[tuple[tuple[str, ...], object]]:
-        way: dict[int, tuple[str, ...]] = {-1: ()}
-        found = []
-        for index, (node, label) in enumerate(zip(labeled.tree.nodes, labeled.labels, strict=True)):
-            way[index] = (*way[node.parent], node.text)
-            if label is not None:
-                found.append((way[index], label))
-        return found
-
-    chains = chains_of(tree)
-    assert all(node.parent == index - 1 for item in chains for index, node in enumerate(item.tree.nodes))
-    assert sorted(way for item in chains for way in ways(item)) == sorted(ways(tree))
 
 
 @given(trees())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prm_backend.finetuning.plan import epoch_order, forward_passes, learning_rate_factor, steps_of_stage
+from prm_backend.finetuning.plan import MaskedLength, epoch_order, forward_passes, learning_rate_factor, steps_of_stage
 from prm_backend.finetuning.recipe import Recipe, Stage
 
 LENGTHS = st.lists(st.integers(1, 500), min_size=1, max_size=60)
@@ -30,6 +30,17 @@ def test_epochs_and_seeds_differ() -> None:
     assert len({str(order) for order in orders}) == 4
 
 
+def test_the_short_step_of_an_epoch_is_a_draw_like_any_other() -> None:
+    """101 trees, 100 in whole steps: each is left over now and then, the longest no more than others."""
+    recipe = Recipe(solutions_per_step=10, window_steps=100)
+    left = []
+    for epoch in range(40):
+        (short,) = (step for step in epoch_order(range(101), recipe, epoch=epoch) if len(step) == 1)
+        left += short
+    assert len(set(left)) > 20
+    assert 25 < sum(left) / len(left) < 75
+
+
 def test_a_window_brings_like_lengths_together() -> None:
     lengths = [(index * 37) % 101 for index in range(100)]
 
@@ -49,6 +60,13 @@ def test_passes_hold_each_tree_once_within_the_budget(lengths: list[int], budget
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) <= 1 or len(batch) * max(lengths[index] for index in batch) <= budget
+
+
+def test_trees_and_chains_are_read_in_passes_of_their_own() -> None:
+    """A mask of one tree would be a mask for every chain beside it."""
+    lengths = [MaskedLength(100) if index % 3 == 0 else 100 for index in range(12)]
+    (passes,) = forward_passes(range(12), lengths, batch_tokens=100_000, processes=1)
+    assert sorted(map(sorted, passes)) == [[0, 3, 6, 9], [1, 2, 4, 5, 7, 8, 10, 11]]
 
 
 def test_processes_share_the_tokens_evenly() -> None:

@@ -123,6 +123,23 @@ def test_balanced_classes_weigh_the_same_and_keep_the_total() -> None:
     assert two == pytest.approx((3.5, 7 / 12, 7 / 12))
 
 
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ((BAD, NOT_BAD), (1, 1, 1)),
+        ((BAD, NOT_BAD, NOT_BAD, GOOD), (2, 2 / 3, 2 / 3)),
+        ((BAD, NOT_BAD, NOT_BAD, NEUTRAL), (2, 2 / 3, 2 / 3)),
+        ((BAD, NOT_BAD, NEUTRAL, GOOD, GOOD), (5 / 3, 10 / 9, 2 / 3)),
+    ],
+)
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_only_classes_that_the_labels_hold_are_balanced(
+    labels: tuple[StepLabel, ...], expected: tuple[float, ...], smoothing: float
+) -> None:
+    recipe = Recipe(class_weights="balanced", label_smoothing=smoothing)
+    assert class_weights_of([tree(*labels)], recipe) == pytest.approx(expected)
+
+
 def test_steps_behind_an_error_carry_no_loss_and_alternatives_to_it_do() -> None:
     labels = (GOOD, BAD, GOOD, NEUTRAL, GOOD, (0.6, 0.2, 0.2), GOOD)
     parents = (-1, 0, 0, 1, 2, 2, 5)
