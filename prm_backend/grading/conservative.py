@@ -1,10 +1,10 @@
 r"""Comparing answers as PRM800K's grader does (openai/prm800k, `prm800k/grading`): correct only where it is plain.
 
-Both sides are brought to a normal form: spacing, units, degrees, per cent and dollar signs dropped, "and" and "or" read
-as commas. They are compared element by element, in order, within the same brackets. A fraction must be in lowest terms,
-and where the reference is an integer the answer must be written as one (5.0 is). What is left over may be equal as
-mathematics only if it is simple: no more than two unknowns, no exponents of more than one digit. Nothing of the text is
-ever evaluated here: computer algebra is the worker's business.
+Both sides are brought to a normal form: spacing, units, degrees, per cent and dollar signs dropped (two different units
+are not equal), "and" and "or" read as commas. They are compared element by element, in order, within the same brackets.
+A fraction must be in lowest terms, and where the reference is an integer the answer must be written as one (5.0 is).
+What is left over may be equal as mathematics only if it is simple: the same unknowns, no more than two, no exponents of
+more than one digit. Nothing of the text is ever evaluated here: computer algebra is the worker's business.
 """
 
 from __future__ import annotations
@@ -15,13 +15,9 @@ import re
 from prm_backend.grading.answers import MAX_ANSWER_CHARS, last_boxed, without_delimiters
 from prm_backend.grading.choices import chosen, is_choice
 from prm_backend.grading.plain import number
+from prm_backend.grading.units import units_clash, without_units
 from prm_backend.grading.verdicts import Verdict
 
-_UNITS = (
-    r"degrees?|deg|percent|dollars?|(?:centi|milli|kilo)?met(?:er|re)s?|[cmk]m|miles?|yards?|inch(?:es)?|feet|foot|ft"
-    r"|seconds?|minutes?|hours?|days?|weeks?|months?|years?"
-)
-_MULTIPLES = r"(?:hundred|thousand|[mb]illion|trillion|dozen)"  # words that change the number
 # In this order; each is applied to what the one before has left.
 _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), into)
@@ -32,12 +28,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\?\$|\\?%|\^\s*\{?\s*\\circ\s*\}?|\^\s*\{?\s*\\degree\s*\}?|\\degree|°", ""),
         (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
         (r"\\(?:text|mathrm|mbox|textbf)\s*\{\s*(and|or)\s*\}", r" \1 "),
-        (
-            rf"(?<=[\d}})])\s*\\(?:text|mathrm|mbox|textbf)\s*\{{(?!\s*{_MULTIPLES})[^{{}}]*\}}(?:\s*\^\s*\{{?[23]\}}?)?",
-            "",
-        ),
         (r"\\(?:text|mathrm|mbox|textbf)\s*\{([^{}]*)\}", r"\1"),
-        (rf"(?i)(?<=[\d}}])\s*(?:square |cubic |sq )?(?:{_UNITS})\b(?:\s*\^\s*\{{?[23]\}}?)?", ""),
         (r"\s*\b(?:and|or)\b\s*", ","),
         (r",(?:\s*,)+", ","),
         (r"^\s*[a-zA-Z]\s*=(?!=)", ""),
@@ -76,6 +67,8 @@ def compare_conservatively(reference: str, answer: str) -> Verdict | Pairs:
         return Verdict.UNKNOWN
     if letter := is_choice(reference):
         return Verdict.CORRECT if chosen(answer) == letter else Verdict.INCORRECT
+    if units_clash(reference, answer):
+        return Verdict.INCORRECT
     left, right = normal_form(reference), normal_form(answer)
     if not left.strip(",") or not right.strip(","):
         return Verdict.INCORRECT
@@ -96,7 +89,7 @@ def compare_conservatively(reference: str, answer: str) -> Verdict | Pairs:
 
 def normal_form(answer: str) -> str:
     """The answer as it is compared."""
-    text = without_delimiters(last_boxed(answer) or answer)
+    text = without_units(without_delimiters(last_boxed(answer) or answer))
     for pattern, into in _REWRITES:
         text = pattern.sub(into, text)
     if _THOUSANDS.fullmatch(text):
@@ -137,9 +130,10 @@ def _equal(reference: str, answer: str) -> bool | None:
     truth, given = number(reference), number(answer)
     if truth is not None and given is not None:
         return truth == given
-    letters = _letters(reference) | _letters(answer)
+    letters = _letters(reference)
     two_cases = len({letter.lower() for letter in letters}) < len(letters)  # computer algebra takes X for x
-    return None if _is_simple(reference) and _is_simple(answer) and not two_cases else False
+    same_letters = letters == _letters(answer) and not two_cases
+    return None if _is_simple(reference) and _is_simple(answer) and same_letters else False
 
 
 def _is_simple(element: str) -> bool:

@@ -22,6 +22,7 @@ from typing import TypeVar
 from prm_backend.errors import PrmError
 from prm_backend.grading.conservative import compare_conservatively
 from prm_backend.grading.plain import compare_plainly
+from prm_backend.grading.units import without_units
 from prm_backend.grading.verdicts import READY, Question, Verdict, Verdicts
 from prm_backend.types import Progress, ReportProgress, ignore_progress
 
@@ -62,7 +63,9 @@ class Grader:
         """Math-Verify's verdict on a final answer; cheap comparisons come first. The order matters: Math-Verify is not
         symmetric."""
         verdict = compare_plainly(reference, answer)
-        return self._ask(Question.MATH_VERIFY, reference, answer) if verdict is None else verdict
+        if verdict is not None:
+            return verdict
+        return self._ask(Question.MATH_VERIFY, without_units(reference), without_units(answer))
 
     def grade_conservatively(self, reference: str, answer: str) -> Verdict:
         """The verdict by PRM800K's rules (`grading/conservative.py`)."""

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from prm_backend.grading.answers import MAX_ANSWER_CHARS, last_boxed, without_delimiters
 from prm_backend.grading.choices import chosen, is_choice
+from prm_backend.grading.units import units_clash, without_units
 from prm_backend.grading.verdicts import Verdict
 
 # A blank between digits stays: "1 1/2" is not 11/2.
@@ -15,15 +16,12 @@ _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mbox)\{([^{}]*)\}")
 _MIXED = re.compile(r"(?<=\d)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
 _FRACTION = re.compile(r"(-?)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
 _PLAIN = re.compile(r"([-+]?)(?:(\d+) )?((?:\d+|\d{1,3}(?:,\d{3})+)(?:\.\d+)?|\.\d+)(?:/(\d+))?")
-# "42 apples", but not "3 million" or "2 sin": a word that changes the number is no unit.
-_UNIT = re.compile(
-    r"\s+(?!(?:hundred|thousand|[mb]illion|trillion|dozen|percent|squared|cubed|sin|cos|tan|log)\b)[a-z]{3,}", re.I
-)
+_WORDS = re.compile(r"[a-zA-Z]{2,}\b[^\d\\]*")
 
 
 def compare_plainly(reference: str, answer: str) -> Verdict | None:
-    """The verdict where the reference is a choice, or both are the same text or plain numbers; None where it takes
-    more."""
+    """The verdict where the reference is a choice, both are the same text or plain numbers, or units or words stand in
+    the way; None where it takes more."""
     if reference == answer and reference.strip():
         return Verdict.CORRECT
     if max(len(reference), len(answer)) > MAX_ANSWER_CHARS:
@@ -31,16 +29,19 @@ def compare_plainly(reference: str, answer: str) -> Verdict | None:
     if letter := is_choice(reference):
         choice = chosen(answer)
         return Verdict.UNKNOWN if choice is None else Verdict.CORRECT if choice == letter else Verdict.INCORRECT
+    if units_clash(reference, answer):
+        return Verdict.UNKNOWN
+    reference, answer = without_units(_bare(reference)), without_units(_bare(answer))
     left, right = _normalized(reference), _normalized(answer)
-    if number(left) is not None:
-        right = _normalized(_without_unit(without_delimiters(answer)))
     if not left or not right:
         return Verdict.UNKNOWN
     if left == right:
         return Verdict.CORRECT
     left_number, right_number = number(left), number(right)
     if left_number is None or right_number is None:
-        return None
+        value, _, words = answer.partition(" ")
+        strange = left_number is not None and number(value) is not None and _WORDS.fullmatch(words)
+        return Verdict.UNKNOWN if strange else None  # 3 million, 5 halves
     return Verdict.CORRECT if left_number == right_number else Verdict.INCORRECT
 
 
@@ -56,14 +57,11 @@ def number(text: str) -> Fraction | None:
     return -value if sign == "-" else value
 
 
-def _normalized(answer: str) -> str:
+def _bare(answer: str) -> str:
     answer = without_delimiters(answer)
-    answer = without_delimiters(last_boxed(answer) or answer)
+    return without_delimiters(last_boxed(answer) or answer)
+
+
+def _normalized(answer: str) -> str:
     answer = _TEXT.sub(r"\1", _SPACING.sub("", answer))
     return _FRACTION.sub(r"\1\2/\3", _MIXED.sub(r" \1/\2", answer))
-
-
-def _without_unit(answer: str) -> str:
-    """A number and one word after it: the number. Anything else stays as it is."""
-    value, space, word = answer.partition(" ")
-    return value if _PLAIN.fullmatch(value) and _UNIT.fullmatch(space + word) else answer

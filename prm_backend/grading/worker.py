@@ -9,6 +9,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -80,10 +81,11 @@ def _readings(text: str) -> list[Any]:
     """What a LaTeX expression may mean: sympy objects, and at last the text itself."""
     from math_verify import LatexExtractionConfig, parse
 
-    # Bare LaTeX is not extracted, hence the box. No plain expressions: Math-Verify evaluates those as Python.
-    readings: list[Any] = parse(
-        f"\\boxed{{{text}}}", [LatexExtractionConfig()], parsing_timeout=None, raise_on_error=True
-    )
+    # Bare LaTeX is not extracted, hence the box. No plain expressions: Math-Verify evaluates those as Python. Units are
+    # the caller's business: Math-Verify would drop "m" on one side and "km" on the other.
+    latex = LatexExtractionConfig()
+    latex = replace(latex, normalization_config=replace(latex.normalization_config, units=False))
+    readings: list[Any] = parse(f"\\boxed{{{text}}}", [latex], parsing_timeout=None, raise_on_error=True)
     return readings
 
 

@@ -166,6 +166,12 @@ def test_equal_text_and_plain_numbers_need_no_computer_algebra(reference: str, a
         ("5", "\\infty", INCORRECT),
         ("D", "B", INCORRECT),
         ("] }", "}", UNKNOWN),
+        ("5", "5m", INCORRECT),
+        ("5m", "5", INCORRECT),
+        ("5", "5\\text{ dozens}", INCORRECT),
+        ("\\sqrt{2}", "\\sqrt{2}\\text{ halves}", INCORRECT),
+        ("2\\sqrt{2}\\text{ m}", "\\sqrt{8}\\text{ meters}", CORRECT),
+        ("\\sqrt{8}", "2\\sqrt{2} cm", CORRECT),
         ("5", "3/0", INCORRECT),
     ],
 )

@@ -17,6 +17,7 @@ from prm_backend.grading import MAX_ANSWER_CHARS, Grader, Verdict, Verdicts, fin
 from prm_backend.grading.choices import chosen, is_choice
 from prm_backend.grading.conservative import compare_conservatively, normal_form
 from prm_backend.grading.plain import compare_plainly, number
+from prm_backend.grading.units import without_units
 
 CORRECT, INCORRECT, UNKNOWN = Verdict.CORRECT, Verdict.INCORRECT, Verdict.UNKNOWN
 
@@ -120,6 +121,94 @@ def test_a_mixed_number_is_the_whole_and_the_part(whole: int, above: int, below:
     assert number(f"{sign}{abs(whole)} {above}/{below}") == (-value if whole < 0 else value)
 
 
+# --- Units ---
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("3 feet", "3 inches"),
+        ("5 m", "5 km"),
+        ("3\\text{ m}", "3\\text{ km}"),
+        ("3\\text{ m}", "3 km"),
+        ("12\\text{ cm}", "12\\text{ cm}^2"),
+        ("12 square feet", "12 cubic feet"),
+        ("\\frac{1}{2} hour", "\\frac{1}{2} minutes"),
+        ("\\sqrt{2}\\text{ m}", "\\sqrt{2}\\text{ km}"),
+        ("\\$5", "5 cents"),
+        ("$5", "5 cents"),
+        ("50\\%", "50 degrees"),
+        ("90^\\circ", "90\\%"),
+        ("11_2", "11_3"),
+        ("5 m/s", "5 km/h"),
+        ("5 miles per hour", "5\\text{ m/s}"),
+        ("(3 m, 4 s)", "(3 s, 4 m)"),
+        ("23", "2 feet 3 inches"),
+        ("6", "2 feet 3 inches"),
+    ],
+)
+def test_different_units_are_never_the_same_answer(reference: str, answer: str) -> None:
+    assert Grader().grade_both(reference, answer) == Verdicts(UNKNOWN, INCORRECT)
+    assert Grader().grade_both(answer, reference) == Verdicts(UNKNOWN, INCORRECT)
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("3", "3 feet"),
+        ("3 ft", "3"),
+        ("3 ft", "3 FEET"),
+        ("5 m", "5\\text{ meters}"),
+        ("12 cm^2", "12\\text{ square centimeters}"),
+        ("12", "12\\mathrm{cm}^{2}"),
+        ("\\frac{1}{2}", "\\frac{1}{2}\\text{ hours}"),
+        ("3, 4", "3 feet, 4 feet"),
+        ("5 km/h", "5 kilometers per hour"),
+        ("5", "5\\text{ m/s}^2"),
+        ("42", "42 apples"),
+    ],
+)
+def test_a_unit_may_be_left_out_or_written_another_way(reference: str, answer: str) -> None:
+    assert Grader().grade_both(reference, answer) == Verdicts(CORRECT, CORRECT)
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("5", "5 halves"),
+        ("2", "2 thirds"),
+        ("3", "3 factorial"),
+        ("4", "4 and"),
+        ("5", "5 billionths"),
+        ("20", "20 dozens"),
+        ("3000000", "3 million"),
+        ("7", "7 plus or minus"),
+    ],
+)
+def test_a_word_that_is_no_known_unit_may_change_the_number(reference: str, answer: str) -> None:
+    assert Grader().grade_both(reference, answer) == Verdicts(UNKNOWN, INCORRECT)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "5m",
+        "5m+3",
+        "2 s^4",
+        "2 cm^{2n}",
+        "3 m + 1",
+        "2ab",
+        "\\frac{3m}{4}",
+        "halfway",
+        "5 mat",
+        "5 wee\u212a",
+        "5 \u017fecond",
+    ],
+)
+def test_letters_that_may_be_unknowns_stay(answer: str) -> None:
+    assert without_units(answer) == answer
+
+
 # --- The conservative rules ---
 
 
@@ -178,7 +267,7 @@ def test_the_normal_form_drops_what_does_not_change_an_answer(answer: str, form:
         ("50", "50\\%", CORRECT),
         ("0.5", "50\\%", INCORRECT),
         ("12", "12 \\text{ cm}", CORRECT),
-        ("12", "12 apples", INCORRECT),
+        ("12", "12 zebras", INCORRECT),
         ("1/2", "0.5", CORRECT),
         ("5", ".5", INCORRECT),
         ("1/2", ".5", CORRECT),
