@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prm_backend.finetuning.data import LabeledTree
+from prm_backend.finetuning.data import LabeledTree, Mass
 from prm_backend.finetuning.examples import Example, Examples, read_examples
 from prm_backend.finetuning.plan import MaskedLength
 from prm_backend.finetuning.targets import targets_of
@@ -25,7 +25,7 @@ def trees(draw: st.DrawFn) -> LabeledTree:
     return LabeledTree(SolutionTree("key", "problem", "Why?", nodes), labels)
 
 
-def losses_of(example: Example) -> list[tuple[Way, tuple[float, ...]]]:
+def losses_of(example: Example) -> list[tuple[Way, Mass]]:
     """Of each step with a loss, the token ids of the steps on the way to it, and its targets."""
     encoded = example.encoded
     ways: dict[int, Way] = {-1: ()}
@@ -37,7 +37,7 @@ def losses_of(example: Example) -> list[tuple[Way, tuple[float, ...]]]:
     return found
 
 
-def all_losses(examples: Examples) -> list[tuple[Way, tuple[float, ...]]]:
+def all_losses(examples: Examples) -> list[tuple[Way, Mass]]:
     return sorted(loss for example in examples.items for loss in losses_of(example))
 
 
