@@ -62,7 +62,7 @@ def weights_digest(weights: Tensors) -> str:
     found = hashlib.sha256()
     for name, tensor in weights.items():
         found.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 
